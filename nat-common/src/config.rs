@@ -1,0 +1,96 @@
+//! The configuration as the data plane reads it.
+//!
+//! Every configuration map has two slots. The slot in force is the lowest bit of the *generation*, one 32-bit word
+//! in `GENERATION`: the controller fills the other slot and then stores the next generation, so that a packet sees
+//! one configuration whole. Adding two to the generation keeps the slot and makes every flow ask again for its
+//! NACL verdict, route and hop.
+
+use bytemuck::{Pod, Zeroable};
+
+/// Configuration slots.
+pub const SLOTS: u32 = 2;
+
+/// The slot that `generation` names.
+#[inline(always)]
+#[must_use]
+pub const fn slot(generation: u32) -> u32 {
+    generation & 1
+}
+
+/// Idle timeouts in ticks ([`crate::clock`]).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Timeouts {
+    /// TCP, while data can flow in at least one direction.
+    pub tcp_established: u32,
+    /// TCP, before the handshake is complete.
+    pub tcp_transitory: u32,
+    /// TCP, after both FINs or a RST.
+    pub tcp_closing: u32,
+    /// UDP.
+    pub udp: u32,
+    /// ICMP queries.
+    pub icmp: u32,
+    /// Always zero.
+    pub spare: u32,
+}
+
+/// The one-per-slot entry of `CONFIG`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Config {
+    /// When sessions end.
+    pub timeouts: Timeouts,
+    /// Packets up to this many bytes of IP fit every interface; longer ones ask the FIB for the path's MTU.
+    pub mtu: u32,
+    /// ICMP errors that one CPU may send in a second.
+    pub icmp_errors_per_second: u32,
+}
+
+/// What an interface is for, one per slot.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Role {
+    /// The VPC whose hosts are behind it; 0: no internal side.
+    pub zone: u8,
+    /// 1: it faces the outside.
+    pub external: u8,
+    /// VLAN identifier, where the interface is a VLAN device; 0 otherwise.
+    pub vlan: u16,
+    /// Index of the device frames really pass: the VLAN's parent, or the interface itself.
+    pub device: u32,
+    /// The interface's own address, network order: the source of ICMP errors sent from it.
+    pub address: u32,
+    /// MTU in bytes of IP.
+    pub mtu: u32,
+}
+
+/// Value of `INTERFACES`, indexed by interface index: the role in each slot.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Interface {
+    /// By slot.
+    pub role: [Role; SLOTS as usize],
+}
+
+/// Key of `VLANS`: a tag on a device; the value is the VLAN device's own index.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct VlanKey {
+    /// The device that received the frame.
+    pub device: u32,
+    /// VLAN identifier.
+    pub vlan: u16,
+    /// The configuration slot.
+    pub slot: u16,
+}
+
+/// VLAN devices one configuration can use, both slots together.
+pub const MAX_VLANS: u32 = 8_192;
+/// Addresses of the host itself that `LOCALS` can hold.
+pub const MAX_LOCALS: u32 = 65_536;
+
+/// Bytes in one page of `APPLIED`, the JSON of the configuration in force.
+pub const APPLIED_PAGE: usize = 4_096;
+/// Pages of `APPLIED`.
+pub const APPLIED_PAGES: u32 = 1_024;

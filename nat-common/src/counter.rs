@@ -1,0 +1,68 @@
+//! What the data plane counts, one set per CPU.
+
+use bytemuck::{Pod, Zeroable};
+
+macro_rules! counters {
+    ($($(#[doc = $doc:literal])+ $field:ident,)+) => {
+        /// The one per-CPU entry of `COUNTERS`. Every packet moves exactly one of the packet counters, or one of
+        /// `DROPS`.
+        #[repr(C)]
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+        pub struct Counters {
+            $($(#[doc = $doc])+ pub $field: u64,)+
+        }
+
+        impl Counters {
+            /// Names of all counters, in order: metric labels and JSON fields.
+            pub const NAMES: &'static [&'static str] = &[$(stringify!($field),)+];
+
+            /// All values, in the order of [`Counters::NAMES`].
+            #[must_use]
+            pub fn values(&self) -> [u64; Self::NAMES.len()] {
+                [$(self.$field,)+]
+            }
+
+            /// Adds another CPU's counters.
+            pub fn add(&mut self, other: &Self) {
+                $(self.$field = self.$field.wrapping_add(other.$field);)+
+            }
+        }
+    };
+}
+
+counters! {
+    /// Packets translated from internal to external.
+    outbound_packets,
+    /// Bytes of IP in them.
+    outbound_bytes,
+    /// Packets translated from external to internal.
+    inbound_packets,
+    /// Bytes of IP in them.
+    inbound_bytes,
+    /// Packets forwarded untranslated between subnets of one VPC.
+    local_packets,
+    /// Bytes of IP in them.
+    local_bytes,
+    /// Packets for the host itself, handed to its stack.
+    stack_packets,
+    /// Bytes of their frames.
+    stack_bytes,
+    /// Packets answered with an ICMP error.
+    replied_packets,
+    /// Bytes of IP in them.
+    replied_bytes,
+    /// Sessions opened.
+    sessions_opened,
+    /// Sessions released by ageing.
+    sessions_released,
+    /// TCP sessions opened (each by an initial SYN).
+    connection_attempts,
+    /// TCP sessions released before either side had closed them.
+    idle_timeouts,
+    /// Ports tried for new sessions.
+    port_tries,
+    /// FIB lookups.
+    hop_lookups,
+    /// Bytes of IP in dropped packets.
+    dropped_bytes,
+}

@@ -1,0 +1,224 @@
+//! `FLOWS4`: a session is two flows, one per direction, each found with one lookup.
+
+use bytemuck::{Pod, Zeroable};
+use core::net::Ipv4Addr;
+
+use crate::tcp;
+
+/// The zone of packets that come from outside. VPCs are numbered from 1.
+pub const OUTSIDE: u8 = 0;
+
+/// Largest interface index the data plane can redirect to; the upper bits of [`Hop::device`] hold the VLAN.
+pub const MAX_IFINDEX: u32 = (1 << 20) - 1;
+
+/// Which way a flow goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Direction {
+    /// Internal to external.
+    Outbound,
+    /// External to internal.
+    Inbound,
+}
+
+/// A flow's tuple as it stands on the wire, and the zone the packet came from.
+///
+/// For ICMP queries the identifier is the internal (or external) endpoint's port and the remote's port is zero.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Pod, Zeroable)]
+pub struct FlowKey4 {
+    /// Source address, network order.
+    pub source: u32,
+    /// Destination address, network order.
+    pub destination: u32,
+    /// Source port, network order.
+    pub source_port: u16,
+    /// Destination port, network order.
+    pub destination_port: u16,
+    /// IP protocol number.
+    pub protocol: u8,
+    /// [`OUTSIDE`], or the number of the VPC that the packet came from.
+    pub zone: u8,
+    /// Always zero.
+    pub spare: [u8; 2],
+}
+
+impl FlowKey4 {
+    /// Source address in host form.
+    #[must_use]
+    pub const fn source_address(&self) -> Ipv4Addr {
+        address(self.source)
+    }
+
+    /// Destination address in host form.
+    #[must_use]
+    pub const fn destination_address(&self) -> Ipv4Addr {
+        address(self.destination)
+    }
+
+    /// The direction in which packets with this key travel.
+    #[inline(always)]
+    #[must_use]
+    pub const fn direction(&self) -> Direction {
+        if self.zone == OUTSIDE { Direction::Inbound } else { Direction::Outbound }
+    }
+}
+
+/// The address whose network-order representation is `raw`.
+#[must_use]
+pub const fn address(raw: u32) -> Ipv4Addr {
+    let [a, b, c, d] = raw.to_ne_bytes();
+    Ipv4Addr::new(a, b, c, d)
+}
+
+/// The network-order representation of `address`.
+#[must_use]
+pub const fn raw(address: Ipv4Addr) -> u32 {
+    u32::from_ne_bytes(address.octets())
+}
+
+/// Where a packet leaves: a device, the VLAN it carries there, and the MACs.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Hop {
+    /// Destination MAC address.
+    pub destination: [u8; 6],
+    /// Source MAC address.
+    pub source: [u8; 6],
+    /// Interface index in the low 20 bits, VLAN identifier (0: untagged) in the upper 12.
+    pub device: u32,
+}
+
+impl Hop {
+    /// The interface index.
+    #[inline(always)]
+    #[must_use]
+    pub const fn ifindex(&self) -> u32 {
+        self.device & MAX_IFINDEX
+    }
+
+    /// The VLAN identifier, 0 for an untagged frame.
+    #[inline(always)]
+    #[must_use]
+    pub const fn vlan(&self) -> u16 {
+        (self.device >> 20) as u16
+    }
+}
+
+/// Bit of [`FlowEntry4::state`]: this is the inbound entry.
+pub const INBOUND: u8 = 1 << 4;
+/// Bit of [`FlowEntry4::state`]: the session is being judged idle; packets may no longer use it (invariant 6).
+pub const ENDING: u8 = 1 << 5;
+
+/// One direction of a session: all that a packet of it needs, in one cache line.
+///
+/// The entry's own key stands in front: an element of a BPF hash map may be recycled while it is read, so whoever
+/// reads the rewrite checks afterwards that the key is still the one it looked up (invariant 7).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct FlowEntry4 {
+    /// Key: source address.
+    pub source: u32,
+    /// Key: destination address.
+    pub destination: u32,
+    /// Key: source port.
+    pub source_port: u16,
+    /// Key: destination port.
+    pub destination_port: u16,
+    /// The address that replaces the source (outbound) or destination (inbound), network order.
+    pub address: u32,
+    /// The port or ICMP identifier that replaces it, network order.
+    pub port: u16,
+    /// What TCP has carried this way ([`tcp::SEEN`]), and [`INBOUND`], [`ENDING`].
+    pub state: u8,
+    /// The VPC of the session's internal side.
+    pub zone: u8,
+    /// Generation under which NACLs, route and hop were last judged; 0: never.
+    pub generation: u32,
+    /// Tick of the last packet.
+    pub last_seen: u32,
+    /// Tick of the first packet.
+    pub opened: u32,
+    /// Packets translated.
+    pub packets: u64,
+    /// Bytes of IP translated.
+    pub bytes: u64,
+    /// Where packets leave.
+    pub hop: Hop,
+}
+
+const _: () = assert!(size_of::<FlowKey4>() == 16 && size_of::<FlowEntry4>() == 64);
+
+impl FlowEntry4 {
+    /// Whether this entry still belongs to `key`.
+    #[inline(always)]
+    #[must_use]
+    pub const fn belongs_to(&self, key: &FlowKey4) -> bool {
+        self.source == key.source
+            && self.destination == key.destination
+            && self.source_port == key.source_port
+            && self.destination_port == key.destination_port
+    }
+
+    /// What TCP has carried this way.
+    #[inline(always)]
+    #[must_use]
+    pub const fn tcp_seen(&self) -> u8 {
+        self.state & tcp::SEEN
+    }
+
+    /// The key of the session's other flow, given this one's `key`.
+    #[inline(always)]
+    #[must_use]
+    pub const fn other_key(&self, key: &FlowKey4) -> FlowKey4 {
+        match key.direction() {
+            Direction::Outbound => FlowKey4 {
+                source: key.destination,
+                destination: self.address,
+                source_port: key.destination_port,
+                destination_port: self.port,
+                protocol: key.protocol,
+                zone: OUTSIDE,
+                spare: [0; 2],
+            },
+            Direction::Inbound => FlowKey4 {
+                source: self.address,
+                destination: key.source,
+                source_port: self.port,
+                destination_port: key.source_port,
+                protocol: key.protocol,
+                zone: self.zone,
+                spare: [0; 2],
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_survives_the_way_through_network_order() {
+        let elastic_ip = Ipv4Addr::new(203, 0, 113, 10);
+        assert_eq!(address(raw(elastic_ip)), elastic_ip);
+        assert_eq!(raw(elastic_ip).to_ne_bytes(), [203, 0, 113, 10]);
+    }
+
+    #[test]
+    fn the_other_key_of_the_other_key_is_the_key() {
+        let key = FlowKey4 {
+            source: 1,
+            destination: 2,
+            source_port: 3,
+            destination_port: 4,
+            protocol: 6,
+            zone: 1,
+            spare: [0; 2],
+        };
+        let outbound = FlowEntry4 { address: 5, port: 6, zone: 1, ..FlowEntry4::default() };
+        let inbound_key = outbound.other_key(&key);
+        let inbound = FlowEntry4 { address: 1, port: 3, zone: 1, state: INBOUND, ..FlowEntry4::default() };
+        assert_eq!(inbound_key.direction(), Direction::Inbound);
+        assert_eq!(inbound.other_key(&inbound_key), key);
+    }
+}

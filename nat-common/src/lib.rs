@@ -1,0 +1,28 @@
+//! The contract between natgw's data plane and its controller: the keys and values of every BPF map, the
+//! vocabulary of refusal, and the pure functions both sides need.
+//!
+//! Addresses and ports in map types are kept in network byte order, exactly as they stand in a packet, so that
+//! the data plane never swaps bytes; accessors give them in host types. Nothing here has implicit padding
+//! (`bytemuck` proves it at compile time), so every value can be shared with the kernel as plain bytes.
+#![no_std]
+#![forbid(unsafe_op_in_unsafe_fn)]
+
+pub mod bench;
+pub mod checksum;
+pub mod clock;
+pub mod config;
+pub mod counter;
+pub mod drop;
+pub mod event;
+pub mod flow;
+pub mod nacl;
+pub mod pool;
+pub mod protocol;
+pub mod route;
+pub mod tcp;
+
+#[cfg(feature = "user")]
+mod pod;
+
+/// Version of the map layouts. State pinned under another version is never reused.
+pub const SCHEMA: u32 = 1;

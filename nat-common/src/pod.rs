@@ -1,0 +1,34 @@
+//! `aya::Pod` for everything user space reads from or writes to maps.
+
+use crate::{bench, config, counter, drop, event, flow, nacl, pool, route};
+
+macro_rules! pod {
+    ($($type:ty),* $(,)?) => {
+        $(
+            // SAFETY: `bytemuck::Pod` has proved at compile time that the type is `repr(C)`, has no padding and
+            // accepts every bit pattern, which is all that `aya::Pod` asks for.
+            unsafe impl aya::Pod for $type where $type: bytemuck::Pod {}
+        )*
+    };
+}
+
+pod!(
+    bench::Orders,
+    config::Config,
+    config::Interface,
+    config::VlanKey,
+    counter::Counters,
+    drop::DropSample,
+    event::Event,
+    flow::FlowEntry4,
+    flow::FlowKey4,
+    nacl::NaclList,
+    nacl::NaclRule,
+    pool::ElasticIp,
+    pool::ElasticIpKey,
+    pool::Gateway,
+    pool::PortRange,
+    route::Prefix,
+    route::Subnet,
+    route::Target,
+);

@@ -1,0 +1,59 @@
+//! `GATEWAYS`, `POOL` and `ELASTIC_IPS`: the port ranges that the controller lends to NAT gateways.
+
+use bytemuck::{Pod, Zeroable};
+
+/// NAT gateways one configuration can hold.
+pub const MAX_GATEWAYS: u32 = 64;
+/// Port ranges one configuration can hold.
+pub const MAX_RANGES: u32 = 1_024;
+
+/// A NAT gateway.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Gateway {
+    /// Index of the first of its ranges in `POOL`.
+    pub first: u32,
+    /// How many ranges.
+    pub count: u32,
+    /// The NACL of the subnet it stands in.
+    pub nacl: u16,
+    /// Flags: [`Gateway::NACL_BOTH_SIDES`].
+    pub flags: u16,
+    /// The external interface (a VLAN's own index, not its parent's).
+    pub ifindex: u32,
+}
+
+impl Gateway {
+    /// The gateway's subnet's NACL is also asked where traffic crosses to and from the private subnets.
+    pub const NACL_BOTH_SIDES: u16 = 1;
+}
+
+/// A range of ports of one Elastic IP.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct PortRange {
+    /// The Elastic IP, network order.
+    pub address: u32,
+    /// First port, host order.
+    pub first: u16,
+    /// Last port, host order.
+    pub last: u16,
+}
+
+/// Key of `ELASTIC_IPS`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct ElasticIpKey {
+    /// Network order.
+    pub address: u32,
+    /// The configuration slot that knows it.
+    pub slot: u32,
+}
+
+/// Value of `ELASTIC_IPS`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct ElasticIp {
+    /// The NAT gateway it belongs to.
+    pub gateway: u32,
+}
