@@ -17,6 +17,16 @@ pub const fn slot(generation: u32) -> u32 {
     generation & 1
 }
 
+/// What the ageing program is asked to do, the one entry of `AGEING`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Ageing {
+    /// 1: also release sessions whose Elastic IP is no longer configured, however busy they are.
+    pub withdrawn: u32,
+    /// Ticks added to the clock: tests let time pass without waiting.
+    pub ahead: u32,
+}
+
 /// Idle timeouts in ticks ([`crate::clock`]).
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
@@ -41,10 +51,10 @@ pub struct Timeouts {
 pub struct Config {
     /// When sessions end.
     pub timeouts: Timeouts,
-    /// Packets up to this many bytes of IP fit every interface; longer ones ask the FIB for the path's MTU.
-    pub mtu: u32,
     /// ICMP errors that one CPU may send in a second.
     pub icmp_errors_per_second: u32,
+    /// Always zero.
+    pub spare: u32,
 }
 
 /// What an interface is for, one per slot.
@@ -61,7 +71,7 @@ pub struct Role {
     pub device: u32,
     /// The interface's own address, network order: the source of ICMP errors sent from it.
     pub address: u32,
-    /// MTU in bytes of IP.
+    /// Packets up to this many bytes of IP fit every interface of the gateway; longer ones ask for the path's MTU.
     pub mtu: u32,
 }
 

@@ -3,8 +3,6 @@
 use bytemuck::{Pod, Zeroable};
 use core::net::Ipv4Addr;
 
-use crate::tcp;
-
 /// The zone of packets that come from outside. VPCs are numbered from 1.
 pub const OUTSIDE: u8 = 0;
 
@@ -104,10 +102,11 @@ impl Hop {
     }
 }
 
-/// Bit of [`FlowEntry4::state`]: this is the inbound entry.
-pub const INBOUND: u8 = 1 << 4;
-/// Bit of [`FlowEntry4::state`]: the session is being judged idle; packets may no longer use it (invariant 6).
-pub const ENDING: u8 = 1 << 5;
+/// [`FlowEntry4::generation`] of an entry whose NACLs, route and hop were never judged.
+pub const UNJUDGED: u32 = 0;
+/// [`FlowEntry4::generation`] of a session that ageing is about to release: packets may no longer use it
+/// (invariant 6).
+pub const ENDING: u32 = u32::MAX;
 
 /// One direction of a session: all that a packet of it needs, in one cache line.
 ///
@@ -128,11 +127,11 @@ pub struct FlowEntry4 {
     pub address: u32,
     /// The port or ICMP identifier that replaces it, network order.
     pub port: u16,
-    /// What TCP has carried this way ([`tcp::SEEN`]), and [`INBOUND`], [`ENDING`].
-    pub state: u8,
+    /// What TCP has carried this way: bits of [`crate::tcp`].
+    pub tcp_seen: u8,
     /// The VPC of the session's internal side.
     pub zone: u8,
-    /// Generation under which NACLs, route and hop were last judged; 0: never.
+    /// Generation under which NACLs, route and hop were last judged, or [`UNJUDGED`] or [`ENDING`].
     pub generation: u32,
     /// Tick of the last packet.
     pub last_seen: u32,
@@ -157,13 +156,6 @@ impl FlowEntry4 {
             && self.destination == key.destination
             && self.source_port == key.source_port
             && self.destination_port == key.destination_port
-    }
-
-    /// What TCP has carried this way.
-    #[inline(always)]
-    #[must_use]
-    pub const fn tcp_seen(&self) -> u8 {
-        self.state & tcp::SEEN
     }
 
     /// The key of the session's other flow, given this one's `key`.
@@ -217,7 +209,7 @@ mod tests {
         };
         let outbound = FlowEntry4 { address: 5, port: 6, zone: 1, ..FlowEntry4::default() };
         let inbound_key = outbound.other_key(&key);
-        let inbound = FlowEntry4 { address: 1, port: 3, zone: 1, state: INBOUND, ..FlowEntry4::default() };
+        let inbound = FlowEntry4 { address: 1, port: 3, zone: 1, ..FlowEntry4::default() };
         assert_eq!(inbound_key.direction(), Direction::Inbound);
         assert_eq!(inbound.other_key(&inbound_key), key);
     }

@@ -14,6 +14,7 @@ macro_rules! pod {
 
 pod!(
     bench::Orders,
+    config::Ageing,
     config::Config,
     config::Interface,
     config::VlanKey,

@@ -8,8 +8,6 @@ pub const ACK: u8 = 1 << 1;
 pub const FIN: u8 = 1 << 2;
 /// A RST was seen.
 pub const RST: u8 = 1 << 3;
-/// All the bits a direction remembers.
-pub const SEEN: u8 = SYN | ACK | FIN | RST;
 
 /// The flag bits of the TCP header's 14th byte (RFC 9293 §3.1).
 pub mod header {
