@@ -7,6 +7,8 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use crate::{protocol, tcp::Phase};
+
 /// Configuration slots.
 pub const SLOTS: u32 = 2;
 
@@ -43,6 +45,21 @@ pub struct Timeouts {
     pub icmp: u32,
     /// Always zero.
     pub spare: u32,
+}
+
+impl Timeouts {
+    /// The idle timeout of a session of `protocol`; only TCP has phases.
+    #[inline(always)]
+    #[must_use]
+    pub const fn of(&self, protocol: u8, phase: Phase) -> u32 {
+        match (protocol, phase) {
+            (protocol::TCP, Phase::Opening) => self.tcp_transitory,
+            (protocol::TCP, Phase::Established | Phase::HalfClosed) => self.tcp_established,
+            (protocol::TCP, Phase::Closing) => self.tcp_closing,
+            (protocol::UDP, _) => self.udp,
+            _ => self.icmp,
+        }
+    }
 }
 
 /// The one-per-slot entry of `CONFIG`.

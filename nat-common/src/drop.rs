@@ -81,8 +81,8 @@ drop_reasons! {
     NotForGateway = "not_for_gateway",
     /// from outside to an Elastic IP, without a session
     NoSession = "no_session",
-    /// outbound TCP without a session that does not begin with a SYN
-    NotSyn = "not_syn",
+    /// outbound, without a session, and no beginning of one: TCP without SYN, an echo reply
+    NotOpening = "not_opening",
     /// a NACL's outbound rules deny it
     NaclOutbound = "nacl_outbound",
     /// a NACL's inbound rules deny it

@@ -1,0 +1,113 @@
+//! May this packet pass? NACLs and routes, asked once per flow and generation.
+
+use nat_common::{
+    config::slot,
+    drop::DropReason,
+    flow::{Direction, FlowKey4},
+    nacl::Question,
+    pool::{Gateway, MAX_GATEWAYS},
+    protocol,
+    route::{Subnet, Target},
+};
+
+use crate::{interface, maps::GATEWAYS, nacl, parse::Parsed, route, stop::Stop};
+
+/// What a NACL is told of a packet: the far side of the subnet's border, and the port (or ICMP type) addressed.
+#[inline(always)]
+fn question(address: u32, port: u16, parsed: &Parsed) -> Question {
+    let protocol = parsed.key.protocol;
+    let service = if protocol == protocol::ICMP { parsed.icmp } else { u16::from_be(port) };
+    Question { address, service, protocol }
+}
+
+/// The NAT gateway with this number.
+#[inline(always)]
+pub fn gateway(number: u32, generation: u32) -> Option<&'static Gateway> {
+    if number >= MAX_GATEWAYS {
+        return None;
+    }
+    GATEWAYS.get(slot(generation) * MAX_GATEWAYS + number)
+}
+
+/// The subnet of an internal source. A source that its interface cannot have is refused (RFC 2827).
+#[inline(always)]
+pub fn source(parsed: &Parsed, generation: u32) -> Result<&'static Subnet, Stop> {
+    let subnet = route::subnet(parsed.key.zone, parsed.key.source, generation);
+    match subnet {
+        Some(subnet) if subnet.ifindex == parsed.ifindex => Ok(subnet),
+        _ => Err(Stop::Drop(DropReason::SourceNotInSubnet)),
+    }
+}
+
+/// Out of the private subnet: its NACL, then its route table.
+#[inline(never)]
+pub fn leave(parsed: &Parsed, generation: u32, target: &mut Target) -> Result<(), Stop> {
+    let FlowKey4 { destination, destination_port, .. } = parsed.key;
+    let subnet = source(parsed, generation)?;
+    let question = question(destination, destination_port, parsed);
+    if !nacl::allows(subnet.nacl.into(), Direction::Outbound, &question, generation) {
+        return Err(Stop::Drop(DropReason::NaclOutbound));
+    }
+    match route::target(subnet.route_table, destination, generation) {
+        None => Err(Stop::Drop(DropReason::NoRoute)),
+        Some(found) if found.kind == Target::BLACKHOLE => Err(Stop::Drop(DropReason::Blackhole)),
+        Some(found) => {
+            *target = *found;
+            Ok(())
+        }
+    }
+}
+
+/// Through the NAT gateway's subnet to the outside.
+#[inline(never)]
+pub fn outside(parsed: &Parsed, gateway: &Gateway, generation: u32) -> Result<(), Stop> {
+    let FlowKey4 { source, destination, destination_port, .. } = parsed.key;
+    let nacl = u32::from(gateway.nacl);
+    if gateway.flags & Gateway::NACL_BOTH_SIDES != 0 {
+        let entering = question(source, destination_port, parsed);
+        if !nacl::allows(nacl, Direction::Inbound, &entering, generation) {
+            return Err(Stop::Drop(DropReason::NaclInbound));
+        }
+    }
+    let leaving = question(destination, destination_port, parsed);
+    if !nacl::allows(nacl, Direction::Outbound, &leaving, generation) {
+        return Err(Stop::Drop(DropReason::NaclOutbound));
+    }
+    Ok(())
+}
+
+/// From outside through the NAT gateway's subnet into the subnet of `internal` (network order) in `zone`, where the
+/// packet is addressed to `port`.
+#[inline(never)]
+pub fn inside(parsed: &Parsed, zone: u8, internal: u32, port: u16, generation: u32) -> Result<(), Stop> {
+    let FlowKey4 { source, destination, destination_port, .. } = parsed.key;
+    let number = interface::gateway_of(destination, generation);
+    let Some(gateway) = number.and_then(|number| gateway(number, generation)) else {
+        return Err(Stop::Drop(DropReason::NoSession));
+    };
+    let nacl = u32::from(gateway.nacl);
+    let entering = question(source, destination_port, parsed);
+    if !nacl::allows(nacl, Direction::Inbound, &entering, generation) {
+        return Err(Stop::Drop(DropReason::NaclInbound));
+    }
+    if gateway.flags & Gateway::NACL_BOTH_SIDES != 0 {
+        let leaving = question(internal, port, parsed);
+        if !nacl::allows(nacl, Direction::Outbound, &leaving, generation) {
+            return Err(Stop::Drop(DropReason::NaclOutbound));
+        }
+    }
+    arrive(parsed, zone, internal, port, generation)
+}
+
+/// Into the private subnet of `internal`: its NACL.
+#[inline(never)]
+pub fn arrive(parsed: &Parsed, zone: u8, internal: u32, port: u16, generation: u32) -> Result<(), Stop> {
+    let Some(subnet) = route::subnet(zone, internal, generation) else {
+        return Err(Stop::Drop(DropReason::NoRoute));
+    };
+    let question = question(parsed.key.source, port, parsed);
+    if !nacl::allows(subnet.nacl.into(), Direction::Inbound, &question, generation) {
+        return Err(Stop::Drop(DropReason::NaclInbound));
+    }
+    Ok(())
+}

@@ -1,0 +1,233 @@
+//! New sessions: a free port, and both flows.
+//!
+//! The insert of the inbound flow with `BPF_NOEXIST` decides who owns a port toward a remote (invariant 3); there is
+//! no lock and no other record of ports.
+
+use aya_ebpf::{
+    bindings::BPF_NOEXIST,
+    helpers::{bpf_get_prandom_u32, generated::bpf_loop},
+};
+use core::ffi::c_void;
+use nat_common::{
+    config::slot,
+    counter::Counters,
+    drop::DropReason,
+    flow::{FlowEntry4, FlowKey4, OUTSIDE, UNJUDGED},
+    pool::{Gateway, MAX_RANGES, PortRange},
+    protocol, tcp,
+};
+
+use crate::{
+    clock, count,
+    flow::{self, Rewrite},
+    maps::{FLOWS4, POOL},
+    parse::Parsed,
+    stop::Stop,
+};
+
+/// Ports tried in one range for one packet: a bound on what a first packet may cost when a destination is nearly
+/// exhausted. The sender's retransmission goes on elsewhere in the range.
+const MAX_TRIES: u32 = 4_096;
+
+/// `insert` of a key that exists.
+const EEXIST: i32 = -17;
+
+/// Opens the session of an outbound packet through `gateway`; `rewrite` brings the hop and takes the endpoint.
+#[inline(never)]
+pub fn open(parsed: &Parsed, gateway: &Gateway, generation: u32, rewrite: &mut Rewrite) -> Result<(), Stop> {
+    let mut search = Search::new(&parsed.key, gateway, generation);
+    // SAFETY: the callback has the signature that the helper calls, and `search` outlives the call.
+    unsafe { bpf_loop(gateway.count * (MAX_TRIES + 1), try_port as *mut c_void, (&raw mut search).cast(), 0) };
+    count::count(|counters| counters.port_tries += u64::from(search.tries));
+    match search.outcome {
+        Outcome::Claimed => {}
+        Outcome::Searching => return Err(Stop::Drop(DropReason::ErrorPortAllocation)),
+        Outcome::TableFull => return Err(Stop::Drop(DropReason::TableFull)),
+    }
+    rewrite.address = search.key.destination;
+    rewrite.port = search.key.destination_port;
+    search.entry = outbound_entry(parsed, generation, rewrite);
+    match FLOWS4.insert(&parsed.key, &search.entry, BPF_NOEXIST.into()) {
+        Ok(()) => {
+            count::count(|counters| opened(counters, parsed));
+            Ok(())
+        }
+        Err(error) => {
+            let _ = FLOWS4.remove(&search.key);
+            // Another CPU has opened this very session meanwhile: the packet belongs to that one.
+            if error == EEXIST && flow::find(&parsed.key, rewrite).is_some() {
+                return Ok(());
+            }
+            Err(Stop::Drop(DropReason::TableFull))
+        }
+    }
+}
+
+/// The first Elastic IP of `gateway`, network order: the source under which new sessions look for their hop.
+#[inline(always)]
+pub fn first_address(gateway: &Gateway, generation: u32) -> u32 {
+    POOL.get(slot(generation) * MAX_RANGES + gateway.first).map_or(0, |range| range.address)
+}
+
+#[inline(always)]
+fn opened(counters: &mut Counters, parsed: &Parsed) {
+    counters.sessions_opened += 1;
+    if parsed.key.protocol == protocol::TCP {
+        counters.connection_attempts += 1;
+    }
+}
+
+#[inline(always)]
+fn outbound_entry(parsed: &Parsed, generation: u32, rewrite: &Rewrite) -> FlowEntry4 {
+    let FlowKey4 { source, destination, source_port, destination_port, protocol, zone, .. } = parsed.key;
+    let tick = clock::now();
+    FlowEntry4 {
+        source,
+        destination,
+        source_port,
+        destination_port,
+        address: rewrite.address,
+        port: rewrite.port,
+        tcp_seen: if protocol == protocol::TCP { tcp::observe(0, parsed.tcp_flags) } else { 0 },
+        zone,
+        generation,
+        last_seen: tick,
+        opened: tick,
+        packets: 1,
+        bytes: parsed.length.into(),
+        hop: rewrite.hop,
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    Searching,
+    Claimed,
+    TableFull,
+}
+
+/// A search for a free port. `key` and `entry` are the inbound flow to be.
+struct Search {
+    key: FlowKey4,
+    entry: FlowEntry4,
+    /// Index in `POOL` of the gateway's first range, and how many it has.
+    first: u32,
+    ranges: u32,
+    /// The range being searched, as a distance from the host's own, and how many have been begun.
+    range: u32,
+    begun: u32,
+    /// Tries left in the range, the next port to try, and the range's bounds.
+    left: u32,
+    next: u32,
+    low: u32,
+    high: u32,
+    tries: u32,
+    outcome: Outcome,
+}
+
+impl Search {
+    #[inline(always)]
+    fn new(outbound: &FlowKey4, gateway: &Gateway, generation: u32) -> Self {
+        let key = FlowKey4 {
+            source: outbound.destination,
+            destination: 0,
+            source_port: outbound.destination_port,
+            destination_port: 0,
+            protocol: outbound.protocol,
+            zone: OUTSIDE,
+            spare: [0; 2],
+        };
+        let tick = clock::now();
+        let entry = FlowEntry4 {
+            source: key.source,
+            source_port: key.source_port,
+            address: outbound.source,
+            port: outbound.source_port,
+            zone: outbound.zone,
+            generation: UNJUDGED,
+            last_seen: tick,
+            opened: tick,
+            ..FlowEntry4::default()
+        };
+        let first = slot(generation) * MAX_RANGES + gateway.first;
+        // Paired (RFC 4787 REQ-2): a host begins with the same Elastic IP whatever it talks to.
+        let range = scale(spread(outbound.source), gateway.count);
+        Self {
+            key,
+            entry,
+            first,
+            ranges: gateway.count,
+            range,
+            begun: 0,
+            left: 0,
+            next: 0,
+            low: 0,
+            high: 0,
+            tries: 0,
+            outcome: Outcome::Searching,
+        }
+    }
+
+    /// Turns to the next range, at a random port of it (RFC 6056 §3.3.1). False after the last.
+    #[inline(always)]
+    fn next_range(&mut self) -> bool {
+        if self.begun == self.ranges {
+            return false;
+        }
+        self.begun += 1;
+        let Some(&PortRange { address, first, last }) = POOL.get(self.first + self.range) else { return false };
+        self.range += 1;
+        if self.range >= self.ranges {
+            self.range = 0;
+        }
+        self.low = first.into();
+        self.high = last.into();
+        let span = self.high - self.low + 1;
+        // SAFETY: the helper takes no arguments.
+        self.next = self.low + scale(unsafe { bpf_get_prandom_u32() }, span);
+        self.left = if span < MAX_TRIES { span } else { MAX_TRIES };
+        self.key.destination = address;
+        self.entry.destination = address;
+        true
+    }
+
+    /// The next port of the range.
+    #[inline(always)]
+    fn next_port(&mut self) -> u16 {
+        let port = self.next;
+        self.next = if port >= self.high { self.low } else { port + 1 };
+        self.left -= 1;
+        self.tries += 1;
+        (port as u16).to_be()
+    }
+}
+
+/// One try; 1 ends the search.
+unsafe extern "C" fn try_port(_step: u32, search: *mut Search) -> u64 {
+    // SAFETY: the pointer that `open` handed to the helper.
+    let search = unsafe { &mut *search };
+    if search.left == 0 && !search.next_range() {
+        return 1;
+    }
+    let port = search.next_port();
+    search.key.destination_port = port;
+    search.entry.destination_port = port;
+    match FLOWS4.insert(&search.key, &search.entry, BPF_NOEXIST.into()) {
+        Ok(()) => search.outcome = Outcome::Claimed,
+        Err(EEXIST) => return 0,
+        Err(_) => search.outcome = Outcome::TableFull,
+    }
+    1
+}
+
+/// Maps a uniform `number` onto `0..span`, without a division.
+#[inline(always)]
+fn scale(number: u32, span: u32) -> u32 {
+    ((u64::from(number) * u64::from(span)) >> 32) as u32
+}
+
+/// Spreads neighbouring addresses over the whole range of a word (Knuth's multiplicative hash).
+#[inline(always)]
+fn spread(address: u32) -> u32 {
+    u32::from_be(address).wrapping_mul(0x9e37_79b1)
+}

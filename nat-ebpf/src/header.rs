@@ -1,0 +1,136 @@
+//! Protocol headers as they stand in a packet: network order, no interpretation.
+
+/// Ethernet addresses and type (IEEE 802.3).
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Ethernet {
+    pub destination: [u16; 3],
+    pub source: [u16; 3],
+    pub ethertype: u16,
+}
+
+/// What follows the ethertype of a tagged frame (IEEE 802.1Q).
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Vlan {
+    pub control: u16,
+    pub ethertype: u16,
+}
+
+/// IPv4 without options (RFC 791 §3.1).
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Ipv4 {
+    pub version_and_length: u8,
+    pub service: u8,
+    pub total_length: u16,
+    pub identification: u16,
+    pub fragment: u16,
+    pub ttl: u8,
+    pub protocol: u8,
+    pub checksum: u16,
+    pub source: u32,
+    pub destination: u32,
+}
+
+impl Ipv4 {
+    /// Length of the header with its options, in bytes.
+    #[inline(always)]
+    pub const fn length(&self) -> usize {
+        (self.version_and_length & 0x0f) as usize * 4
+    }
+
+    /// Whether it is a fragment, of whatever position. Reserved and DF bits do not count.
+    #[inline(always)]
+    pub const fn is_fragment(&self) -> bool {
+        self.fragment & 0x3fff_u16.to_be() != 0
+    }
+
+    /// Whether it must not be fragmented.
+    #[inline(always)]
+    pub const fn is_atomic(&self) -> bool {
+        self.fragment & 0x4000_u16.to_be() != 0
+    }
+}
+
+/// TCP without options (RFC 9293 §3.1).
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Tcp {
+    pub source: u16,
+    pub destination: u16,
+    pub sequence: u32,
+    pub acknowledgement: u32,
+    pub offset: u8,
+    pub flags: u8,
+    pub window: u16,
+    pub checksum: u16,
+    pub urgent: u16,
+}
+
+/// UDP (RFC 768).
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Udp {
+    pub source: u16,
+    pub destination: u16,
+    pub length: u16,
+    pub checksum: u16,
+}
+
+/// ICMP (RFC 792); of a query, `rest[0]` is the identifier; of "fragmentation needed", `rest[1]` the MTU.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Icmp {
+    pub kind: u8,
+    pub code: u8,
+    pub checksum: u16,
+    pub rest: [u16; 2],
+}
+
+/// Bytes of an untagged Ethernet header.
+pub const ETHERNET: usize = size_of::<Ethernet>();
+/// Bytes of a tagged Ethernet header.
+pub const TAGGED: usize = ETHERNET + size_of::<Vlan>();
+/// Bytes of an IPv4 header without options.
+pub const IPV4: usize = size_of::<Ipv4>();
+/// Bytes of an ICMP header.
+pub const ICMP: usize = size_of::<Icmp>();
+
+/// Offset of the destination address in an IPv6 header (RFC 8200 §3).
+pub const IPV6_DESTINATION: usize = 24;
+
+const _: () = assert!(ETHERNET == 14 && IPV4 == 20 && size_of::<Tcp>() == 20 && ICMP == 8);
+
+/// Offsets of the fields that translation writes.
+pub mod field {
+    /// IPv4: TTL and protocol, one checksummed word.
+    pub const TTL: usize = 8;
+    /// IPv4: header checksum.
+    pub const IP_CHECKSUM: usize = 10;
+    /// IPv4: source address.
+    pub const SOURCE: usize = 12;
+    /// IPv4: destination address.
+    pub const DESTINATION: usize = 16;
+    /// TCP and UDP: source port.
+    pub const SOURCE_PORT: usize = 0;
+    /// TCP and UDP: destination port.
+    pub const DESTINATION_PORT: usize = 2;
+    /// TCP: checksum.
+    pub const TCP_CHECKSUM: usize = 16;
+    /// UDP: checksum.
+    pub const UDP_CHECKSUM: usize = 6;
+    /// ICMP: checksum.
+    pub const ICMP_CHECKSUM: usize = 2;
+    /// ICMP: identifier of a query.
+    pub const IDENTIFIER: usize = 4;
+}
+
+/// Ethertypes (IEEE 802 numbers), in network order.
+pub mod ethertype {
+    pub const IPV4: u16 = 0x0800_u16.to_be();
+    pub const ARP: u16 = 0x0806_u16.to_be();
+    pub const VLAN: u16 = 0x8100_u16.to_be();
+    pub const SERVICE_VLAN: u16 = 0x88a8_u16.to_be();
+    pub const IPV6: u16 = 0x86dd_u16.to_be();
+}

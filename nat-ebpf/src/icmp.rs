@@ -1,0 +1,213 @@
+//! ICMP errors on their way through: the packet they quote is translated too (RFC 5508 §4).
+//!
+//! An error about a packet of one direction travels in the other: the flow it belongs to is that of the quoted
+//! tuple, turned round. It neither opens nor refreshes nor ends a session (RFC 4787 REQ-12, RFC 5508 REQ-6).
+
+use nat_common::{
+    checksum::Delta,
+    drop::DropReason,
+    flow::{Direction, FlowKey4},
+    protocol::{self, icmp::ECHO_REQUEST},
+    route::Target,
+};
+
+use crate::{
+    admit,
+    fib::{self, Query},
+    flow::{self, Rewrite},
+    forward,
+    header::{self, Icmp, Ipv4, field},
+    interface,
+    packet::Packet,
+    parse::Parsed,
+    stop::{Reply, Stop},
+    translate,
+};
+
+/// The packet that an error quotes.
+#[derive(Clone, Copy, Default)]
+struct Quote {
+    /// Its tuple, turned round: as a packet of the error's own direction would carry it.
+    key: FlowKey4,
+    /// Offsets from the IP header of the error: of the quoted IP header and of the quoted transport header.
+    ip: u32,
+    transport: u32,
+}
+
+/// Translates an ICMP error, or says why not. `rewrite` takes the hop.
+#[inline(never)]
+pub fn error<P: Packet>(
+    context: *mut P::Context,
+    parsed: &mut Parsed,
+    generation: u32,
+    rewrite: &mut Rewrite,
+) -> Result<(), Stop> {
+    let mut packet = P::attach(context);
+    let Some(quote) = quote(&packet, parsed) else { return refuse(parsed, generation, DropReason::IcmpQuote) };
+    if flow::find(&quote.key, rewrite).is_none() {
+        return refuse(parsed, generation, DropReason::IcmpNoSession);
+    }
+    let query = match parsed.key.direction() {
+        Direction::Outbound => outbound(parsed, &quote, rewrite, generation)?,
+        Direction::Inbound => inbound(parsed, &quote, rewrite, generation)?,
+    };
+    if parsed.ttl <= 1 {
+        // Never an error about an error (RFC 1812 §4.3.2.7).
+        return Err(Stop::Drop(Reply::TimeExceeded.otherwise()));
+    }
+    fib::hop::<P>(context, &query, generation, &mut rewrite.hop).map_err(unanswered)?;
+    forward::frame(&mut packet, parsed, &rewrite.hop)?;
+    // ---- everything above looks, everything below writes ----
+    outer(&packet, parsed, rewrite.address);
+    embedded(&packet, parsed, &quote, rewrite);
+    Ok(())
+}
+
+/// An error addressed to the host itself is the stack's.
+#[inline(always)]
+fn refuse(parsed: &Parsed, generation: u32, reason: DropReason) -> Result<(), Stop> {
+    Err(interface::host_or(reason, parsed, generation))
+}
+
+/// Takes the reply out of a stop: errors are not answered.
+#[inline(always)]
+fn unanswered(stop: Stop) -> Stop {
+    match stop {
+        Stop::Reply(reply) => Stop::Drop(reply.otherwise()),
+        Stop::Stack | Stop::Drop(_) => stop,
+    }
+}
+
+/// From inside: the error must go where the quoted packet came from, and any internal router may send it; it leaves
+/// with the session's Elastic IP (RFC 5508 REQ-5).
+#[inline(always)]
+fn outbound(parsed: &Parsed, quote: &Quote, rewrite: &Rewrite, generation: u32) -> Result<Query, Stop> {
+    if parsed.key.destination != quote.key.destination {
+        return Err(Stop::Drop(DropReason::IcmpQuote));
+    }
+    let mut target = Target::default();
+    admit::leave(parsed, generation, &mut target)?;
+    let Some(gateway) = admit::gateway(target.gateway.into(), generation) else {
+        return Err(Stop::Drop(DropReason::NoRoute));
+    };
+    admit::outside(parsed, gateway, generation)?;
+    Ok(Query::new(parsed, rewrite.address, parsed.key.destination, true))
+}
+
+/// From outside: any router on the way may send it, to the Elastic IP that the quoted packet came from.
+#[inline(always)]
+fn inbound(parsed: &Parsed, quote: &Quote, rewrite: &Rewrite, generation: u32) -> Result<Query, Stop> {
+    if parsed.key.destination != quote.key.destination {
+        return Err(Stop::Drop(DropReason::IcmpQuote));
+    }
+    let zone = zone_of(quote);
+    admit::inside(parsed, zone, rewrite.address, 0, generation)?;
+    Ok(Query::new(parsed, parsed.key.source, rewrite.address, false))
+}
+
+/// The VPC of the quoted session.
+#[inline(always)]
+fn zone_of(quote: &Quote) -> u8 {
+    match crate::maps::FLOWS4.get_ptr(quote.key) {
+        // SAFETY: map values stay readable while the program runs; one byte cannot tear.
+        Some(entry) => unsafe { (*entry).zone },
+        None => 0,
+    }
+}
+
+/// Reads the quoted packet: its IP header with whatever options, and the 8 bytes of transport that every error
+/// carries (RFC 792).
+#[inline(always)]
+fn quote<P: Packet>(packet: &P, parsed: &Parsed) -> Option<Quote> {
+    let ip_at = parsed.l4 as usize + header::ICMP;
+    let ip = packet.read::<Ipv4>(ip_at)?;
+    let length = ip.length();
+    let not_first = ip.fragment & 0x1fff_u16.to_be() != 0;
+    if ip.version_and_length >> 4 != 4 || length < header::IPV4 || not_first {
+        return None;
+    }
+    let transport_at = ip_at + length;
+    let first = packet.read::<Icmp>(transport_at)?;
+    if transport_at + size_of::<Icmp>() > parsed.l3 as usize + usize::from(parsed.length) {
+        return None;
+    }
+    let (source_port, destination_port) = match ip.protocol {
+        // The first 4 bytes of TCP and UDP are the ports.
+        protocol::TCP | protocol::UDP => (u16::from_ne_bytes([first.kind, first.code]), first.checksum),
+        protocol::ICMP if first.kind == ECHO_REQUEST => (first.rest[0], 0),
+        protocol::ICMP => (0, first.rest[0]),
+        _ => return None,
+    };
+    let key = FlowKey4 {
+        source: ip.destination,
+        destination: ip.source,
+        source_port: destination_port,
+        destination_port: source_port,
+        protocol: ip.protocol,
+        zone: parsed.key.zone,
+        spare: [0; 2],
+    };
+    Some(Quote { key, ip: ip_at as u32 - parsed.l3, transport: transport_at as u32 - parsed.l3 })
+}
+
+/// The error's own IP header.
+#[inline(always)]
+fn outer<P: Packet>(packet: &P, parsed: &Parsed, address: u32) {
+    let (old, at) = match parsed.key.direction() {
+        Direction::Outbound => (parsed.key.source, field::SOURCE),
+        Direction::Inbound => (parsed.key.destination, field::DESTINATION),
+    };
+    packet.write(parsed.l3 as usize + at, address);
+    translate::lower_ttl(packet, parsed, Delta::NONE.dword(old, address));
+}
+
+/// The quoted headers, and the ICMP checksum over all that changes in them.
+#[inline(always)]
+fn embedded<P: Packet>(packet: &P, parsed: &Parsed, quote: &Quote, rewrite: &Rewrite) {
+    let (ip, transport) = ((parsed.l3 + quote.ip) as usize, (parsed.l3 + quote.transport) as usize);
+    let end = parsed.l3 as usize + usize::from(parsed.length);
+    // The quoted packet went the other way: its source is our destination.
+    let (old_address, old_port, address_at, port_at) = match parsed.key.direction() {
+        Direction::Outbound => {
+            (quote.key.source, quote.key.source_port, field::DESTINATION, field::DESTINATION_PORT)
+        }
+        Direction::Inbound => {
+            (quote.key.destination, quote.key.destination_port, field::SOURCE, field::SOURCE_PORT)
+        }
+    };
+    let address = Delta::NONE.dword(old_address, rewrite.address);
+    let port = Delta::NONE.word(old_port, rewrite.port);
+    let mut change = address.and(port);
+    packet.write(ip + address_at, rewrite.address);
+    change = change.and(update(packet, ip + field::IP_CHECKSUM, |checksum| address.apply(checksum)));
+    match quote.key.protocol {
+        protocol::TCP => {
+            packet.write(transport + port_at, rewrite.port);
+            // Most quotes end before the TCP checksum.
+            if transport + field::TCP_CHECKSUM + 2 <= end {
+                let at = transport + field::TCP_CHECKSUM;
+                change = change.and(update(packet, at, |checksum| address.and(port).apply(checksum)));
+            }
+        }
+        protocol::UDP => {
+            packet.write(transport + port_at, rewrite.port);
+            let at = transport + field::UDP_CHECKSUM;
+            change = change.and(update(packet, at, |checksum| address.and(port).apply_udp(checksum)));
+        }
+        _ => {
+            packet.write(transport + field::IDENTIFIER, rewrite.port);
+            let at = transport + field::ICMP_CHECKSUM;
+            change = change.and(update(packet, at, |checksum| port.apply(checksum)));
+        }
+    }
+    packet.change_checksum(parsed.l4 as usize + field::ICMP_CHECKSUM, Delta::NONE, change);
+}
+
+/// Rewrites a quoted checksum and returns what that changes in the checksum around it.
+#[inline(always)]
+fn update<P: Packet>(packet: &P, at: usize, new: impl FnOnce(u16) -> u16) -> Delta {
+    let Some(old) = packet.read::<u16>(at) else { return Delta::NONE };
+    let new = new(old);
+    packet.write(at, new);
+    Delta::NONE.word(old, new)
+}

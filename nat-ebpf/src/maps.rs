@@ -1,0 +1,111 @@
+//! Every map. Unless it says otherwise, the controller writes and the data plane reads.
+
+use aya_ebpf::{
+    bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
+    macros::map,
+    maps::{Array, HashMap, LpmTrie, PerCpuArray, RingBuf},
+};
+use nat_common::{
+    config::{Ageing, Config, Interface, MAX_LOCALS, MAX_VLANS, SLOTS, VlanKey},
+    counter::Counters,
+    drop::{DropReason, DropSample},
+    event::RING_BYTES,
+    flow::{FlowEntry4, FlowKey4},
+    nacl::{MAX_NACLS, MAX_RULES, NaclList, NaclRule},
+    pool::{ElasticIp, ElasticIpKey, Gateway, MAX_GATEWAYS, MAX_RANGES, PortRange},
+    route::{MAX_ROUTES, MAX_SUBNETS, Prefix, Subnet, Target},
+};
+
+/// Both flows of every session. Written by the data plane (open, refresh) and the ageing program (release).
+#[map]
+pub static FLOWS4: HashMap<FlowKey4, FlowEntry4> = HashMap::with_max_entries(524_288, 0);
+
+/// The generation in force; its lowest bit is the slot of every configuration map.
+#[map]
+pub static GENERATION: Array<u32> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// Timeouts and limits, by slot.
+#[map]
+pub static CONFIG: Array<Config> = Array::with_max_entries(SLOTS, 0);
+
+/// The role of every interface, by interface index.
+#[map]
+pub static INTERFACES: Array<Interface> = Array::with_max_entries(1_024, 0);
+
+/// VLAN devices by the tag and the device that frames arrive on.
+#[map]
+pub static VLANS: HashMap<VlanKey, u32> = HashMap::with_max_entries(MAX_VLANS, BPF_F_NO_PREALLOC);
+
+/// Addresses of the host itself, IPv4 as IPv4-mapped IPv6; they follow the host, not the configuration.
+#[map]
+pub static LOCALS: HashMap<[u8; 16], u8> = HashMap::with_max_entries(MAX_LOCALS, BPF_F_NO_PREALLOC);
+
+/// Private subnets by slot, VPC and prefix.
+#[map]
+pub static SUBNETS: LpmTrie<Prefix, Subnet> = LpmTrie::with_max_entries(MAX_SUBNETS, BPF_F_NO_PREALLOC);
+
+/// Routes by slot, route table and prefix.
+#[map]
+pub static ROUTES4: LpmTrie<Prefix, Target> = LpmTrie::with_max_entries(MAX_ROUTES, BPF_F_NO_PREALLOC);
+
+/// By slot, NACL and direction: where its rules stand in `NACL_RULES`.
+#[map]
+pub static NACLS: Array<NaclList> = Array::with_max_entries(SLOTS * MAX_NACLS * 2, 0);
+
+/// Rules by slot, each list sorted by rule number.
+#[map]
+pub static NACL_RULES: Array<NaclRule> = Array::with_max_entries(SLOTS * MAX_RULES, 0);
+
+/// NAT gateways by slot.
+#[map]
+pub static GATEWAYS: Array<Gateway> = Array::with_max_entries(SLOTS * MAX_GATEWAYS, 0);
+
+/// Port ranges lent to NAT gateways, by slot.
+#[map]
+pub static POOL: Array<PortRange> = Array::with_max_entries(SLOTS * MAX_RANGES, 0);
+
+/// Which NAT gateway an Elastic IP belongs to.
+#[map]
+pub static ELASTIC_IPS: HashMap<ElasticIpKey, ElasticIp> =
+    HashMap::with_max_entries(SLOTS * MAX_RANGES, BPF_F_NO_PREALLOC);
+
+/// Orders for the ageing program.
+#[map]
+pub static AGEING: Array<Ageing> = Array::with_max_entries(1, 0);
+
+/// Written by the data plane: what went through.
+#[map]
+pub static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(1, 0);
+
+/// Written by the data plane: what was refused, by reason.
+#[map]
+pub static DROPS: PerCpuArray<u64> = PerCpuArray::with_max_entries(DropReason::COUNT, 0);
+
+/// Written by the data plane: the latest packet refused, by reason, renewed at most once a tick.
+#[map]
+pub static SAMPLES: Array<DropSample> = Array::with_max_entries(DropReason::COUNT, 0);
+
+/// Written by the data plane: what the controller has to act upon.
+#[map]
+pub static EVENTS: RingBuf = RingBuf::with_byte_size(RING_BYTES, 0);
+
+/// Bytes of the scratch buffer.
+pub const SCRATCH_BYTES: usize = 1_024;
+
+/// The data plane's own: a quoted packet while its checksum is computed.
+#[map]
+pub static SCRATCH: PerCpuArray<[u8; SCRATCH_BYTES]> = PerCpuArray::with_max_entries(1, 0);
+
+/// What a CPU may still send in ICMP errors.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Allowance {
+    /// The tick it belongs to.
+    pub tick: u32,
+    /// Errors left.
+    pub left: u32,
+}
+
+/// The data plane's own: the ICMP errors that each CPU may still send.
+#[map]
+pub static ALLOWANCE: PerCpuArray<Allowance> = PerCpuArray::with_max_entries(1, 0);

@@ -1,0 +1,208 @@
+//! From bytes to meaning. All length checks live here; nothing here changes a packet.
+
+use nat_common::{
+    checksum,
+    drop::DropReason,
+    flow::FlowKey4,
+    nacl,
+    protocol::{self, icmp},
+};
+
+use crate::{
+    header::{self, Ethernet, Icmp, Ipv4, Tcp, Udp, Vlan, ethertype},
+    options,
+    packet::Packet,
+    stop::Stop,
+};
+
+/// What a packet says about itself.
+#[derive(Clone, Copy, Default)]
+pub struct Parsed {
+    /// Its tuple; the zone is filled in by the pipeline.
+    pub key: FlowKey4,
+    /// Index of the interface it belongs to: the VLAN device's own for a tagged frame.
+    pub ifindex: u32,
+    /// Offset of the IP header.
+    pub l3: u32,
+    /// Offset of the transport header.
+    pub l4: u32,
+    /// IP total length in bytes, host order.
+    pub length: u16,
+    /// VLAN identifier, 0 for none.
+    pub vlan: u16,
+    /// ICMP type and code as [`nacl::service_of_icmp`]; 0 for other protocols.
+    pub icmp: u16,
+    /// Time to live.
+    pub ttl: u8,
+    /// Type of service.
+    pub service: u8,
+    /// TCP header flags; 0 for other protocols.
+    pub tcp_flags: u8,
+    /// Whether it must not be fragmented.
+    pub atomic: bool,
+    /// Whether the frame is addressed to a group of hosts.
+    pub group: bool,
+}
+
+/// What a packet is, to a NAT.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Content {
+    /// Part of a session: TCP, UDP or an ICMP query.
+    Session,
+    /// An ICMP error about such a packet.
+    Error,
+}
+
+/// Reads the link layer up to an IPv4 header. Frames of the link itself go to the stack.
+#[inline(always)]
+pub fn frame<P: Packet>(packet: &P, parsed: &mut Parsed) -> Result<(), Stop> {
+    let Some(ethernet) = packet.read::<Ethernet>(0) else { return Err(Stop::Drop(DropReason::FrameTooShort)) };
+    parsed.l3 = header::ETHERNET as u32;
+    parsed.ifindex = packet.ingress();
+    parsed.group = ethernet.destination[0] & 0x01_u16 != 0;
+    if ethernet.ethertype == ethertype::IPV4 {
+        return Ok(());
+    }
+    other_frame(packet, parsed, &ethernet)
+}
+
+/// Everything but an untagged IPv4 frame.
+#[inline(always)]
+fn other_frame<P: Packet>(packet: &P, parsed: &mut Parsed, ethernet: &Ethernet) -> Result<(), Stop> {
+    let mut kind = ethernet.ethertype;
+    if kind == ethertype::VLAN {
+        let Some(tag) = packet.read::<Vlan>(header::ETHERNET) else {
+            return Err(Stop::Drop(DropReason::FrameTooShort));
+        };
+        parsed.l3 = header::TAGGED as u32;
+        parsed.vlan = u16::from_be(tag.control) & 0x0fff;
+        kind = tag.ethertype;
+    }
+    // A switch never forwards 01:80:c2:00:00:0x (IEEE 802.1D §7.12.6): LLDP, LACP and their like are the host's own.
+    let reserved = ethernet.destination[0] == 0x8001_u16.to_le() && ethernet.destination[1] == 0x00c2_u16.to_le();
+    if kind == ethertype::IPV4 {
+        Ok(())
+    } else if kind == ethertype::ARP || reserved {
+        Err(Stop::Stack)
+    } else if kind == ethertype::IPV6 {
+        Err(crate::interface::ipv6(packet, parsed.l3 as usize))
+    } else if kind == ethertype::VLAN || kind == ethertype::SERVICE_VLAN {
+        Err(Stop::Drop(DropReason::VlanDepth))
+    } else {
+        Err(Stop::Drop(DropReason::EtherType))
+    }
+}
+
+/// Reads the IPv4 header (RFC 1812 §5.2.2: what is unsound is discarded silently).
+#[inline(always)]
+pub fn ipv4<P: Packet>(packet: &P, parsed: &mut Parsed) -> Result<Ipv4, DropReason> {
+    let l3 = parsed.l3 as usize;
+    let Some(ip) = packet.read::<Ipv4>(l3) else { return Err(DropReason::FrameTooShort) };
+    if ip.version_and_length >> 4 != 4 {
+        return Err(DropReason::IpVersion);
+    }
+    let header = ip.length();
+    let length = u16::from_be(ip.total_length);
+    if header < header::IPV4 {
+        return Err(DropReason::IpHeaderLength);
+    }
+    if usize::from(length) < header || l3 + usize::from(length) > packet.length() {
+        return Err(DropReason::IpTotalLength);
+    }
+    if header == header::IPV4 {
+        if !is_sound(&ip) {
+            return Err(DropReason::IpChecksum);
+        }
+    } else {
+        options::check::<P>(packet.context(), l3, header)?;
+    }
+    parsed.key.source = ip.source;
+    parsed.key.destination = ip.destination;
+    parsed.key.protocol = ip.protocol;
+    parsed.l4 = parsed.l3 + header as u32;
+    parsed.length = length;
+    parsed.ttl = ip.ttl;
+    parsed.service = ip.service;
+    parsed.atomic = ip.is_atomic();
+    Ok(ip)
+}
+
+/// Whether the checksum of a header without options is right.
+#[inline(always)]
+fn is_sound(ip: &Ipv4) -> bool {
+    let first = u64::from(u16::from_ne_bytes([ip.version_and_length, ip.service]));
+    let ttl = u64::from(u16::from_ne_bytes([ip.ttl, ip.protocol]));
+    let sum = first
+        + u64::from(ip.total_length)
+        + u64::from(ip.identification)
+        + u64::from(ip.fragment)
+        + ttl
+        + u64::from(ip.checksum)
+        + u64::from(ip.source)
+        + u64::from(ip.destination);
+    // 32-bit addresses were added whole: one more fold brings their upper halves down.
+    let sum = (sum & 0xffff_ffff) + (sum >> 32);
+    checksum::fold(((sum & 0xffff) + (sum >> 16)) as u32) == 0xffff
+}
+
+/// Reads the transport header of an unfragmented packet.
+#[inline(always)]
+pub fn transport<P: Packet>(packet: &P, parsed: &mut Parsed, ip: &Ipv4) -> Result<Content, DropReason> {
+    if ip.is_fragment() {
+        return Err(DropReason::Fragment);
+    }
+    let room = usize::from(parsed.length) - (parsed.l4 - parsed.l3) as usize;
+    match ip.protocol {
+        protocol::TCP => tcp(packet, parsed, room),
+        protocol::UDP => udp(packet, parsed, room),
+        protocol::ICMP => icmp(packet, parsed, room),
+        _ => Err(DropReason::Protocol),
+    }
+}
+
+#[inline(always)]
+fn tcp<P: Packet>(packet: &P, parsed: &mut Parsed, room: usize) -> Result<Content, DropReason> {
+    let Some(tcp) = packet.read::<Tcp>(parsed.l4 as usize) else { return Err(DropReason::TransportTruncated) };
+    if room < size_of::<Tcp>() {
+        return Err(DropReason::TransportTruncated);
+    }
+    let header = usize::from(tcp.offset >> 4) * 4;
+    if header < size_of::<Tcp>() || header > room {
+        return Err(DropReason::TcpHeaderLength);
+    }
+    parsed.key.source_port = tcp.source;
+    parsed.key.destination_port = tcp.destination;
+    parsed.tcp_flags = tcp.flags;
+    Ok(Content::Session)
+}
+
+#[inline(always)]
+fn udp<P: Packet>(packet: &P, parsed: &mut Parsed, room: usize) -> Result<Content, DropReason> {
+    let Some(udp) = packet.read::<Udp>(parsed.l4 as usize) else { return Err(DropReason::TransportTruncated) };
+    if room < size_of::<Udp>() {
+        return Err(DropReason::TransportTruncated);
+    }
+    let length = usize::from(u16::from_be(udp.length));
+    if length < size_of::<Udp>() || length > room {
+        return Err(DropReason::UdpLength);
+    }
+    parsed.key.source_port = udp.source;
+    parsed.key.destination_port = udp.destination;
+    Ok(Content::Session)
+}
+
+#[inline(always)]
+fn icmp<P: Packet>(packet: &P, parsed: &mut Parsed, room: usize) -> Result<Content, DropReason> {
+    let Some(icmp) = packet.read::<Icmp>(parsed.l4 as usize) else { return Err(DropReason::TransportTruncated) };
+    if room < size_of::<Icmp>() {
+        return Err(DropReason::TransportTruncated);
+    }
+    parsed.icmp = nacl::service_of_icmp(icmp.kind, icmp.code);
+    match icmp.kind {
+        icmp::ECHO_REQUEST => parsed.key.source_port = icmp.rest[0],
+        icmp::ECHO_REPLY => parsed.key.destination_port = icmp.rest[0],
+        icmp::UNREACHABLE | icmp::TIME_EXCEEDED | icmp::PARAMETER_PROBLEM => return Ok(Content::Error),
+        _ => return Err(DropReason::IcmpType),
+    }
+    Ok(Content::Session)
+}

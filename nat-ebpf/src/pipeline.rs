@@ -1,0 +1,208 @@
+//! The path of a packet: look, then write. After the first byte has changed nothing can go wrong any more.
+//!
+//! ```text
+//! frame → IPv4 → transport → direction → flow ─hit──────────────────────→ ┃ translate → stamp
+//!                                             └miss─ NACL → route → open → ┃
+//! ```
+
+use nat_common::{
+    config::{Role, slot},
+    drop::DropReason,
+    flow::{Direction, Hop, OUTSIDE},
+    protocol::{self, icmp::ECHO_REQUEST},
+    route::Target,
+    tcp,
+};
+
+use crate::{
+    admit, allocate,
+    fib::{self, Query},
+    flow::{self, Rewrite},
+    forward, icmp, interface,
+    maps::GENERATION,
+    packet::Packet,
+    parse::{self, Content, Parsed},
+    route,
+    stop::{Reply, Stop},
+    translate,
+};
+
+/// How a packet goes through the gateway.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// Translated, internal to external.
+    Outbound,
+    /// Translated, external to internal.
+    Inbound,
+    /// Untranslated, between subnets of one VPC.
+    Local,
+}
+
+/// A packet that leaves.
+pub struct Forward {
+    /// How it went.
+    pub way: Way,
+    /// Where it leaves.
+    pub hop: Hop,
+}
+
+/// Takes a packet from the wire to the wire.
+#[inline(always)]
+pub fn run<P: Packet>(packet: &mut P, parsed: &mut Parsed) -> Result<Forward, Stop> {
+    let generation = GENERATION.get(0).copied().unwrap_or_default();
+    parse::frame(packet, parsed)?;
+    let ip = parse::ipv4(packet, parsed).map_err(Stop::Drop)?;
+    let role = role(parsed, generation)?;
+    let content = match parse::transport(packet, parsed, &ip) {
+        Ok(content) => content,
+        Err(reason) => return Err(interface::host_or(reason, parsed, generation)),
+    };
+    if parsed.group {
+        return Err(interface::host_or(DropReason::LinkBroadcast, parsed, generation));
+    }
+    parsed.key.zone = zone(role, parsed, generation);
+    let mut rewrite = Rewrite::default();
+    if content == Content::Error {
+        icmp::error::<P>(packet.context(), parsed, generation, &mut rewrite)?;
+        *packet = P::attach(packet.context());
+        forward::stamp(packet, parsed, &rewrite.hop);
+        return Ok(Forward { way: way(parsed), hop: rewrite.hop });
+    }
+    let translated = session(packet, parsed, role, generation, &mut rewrite)?;
+    forward::frame(packet, parsed, &rewrite.hop)?;
+    // ---- everything above looks, everything below writes ----
+    if translated {
+        translate::session(packet, parsed, rewrite.address, rewrite.port);
+    } else {
+        translate::lower_ttl(packet, parsed, nat_common::checksum::Delta::NONE);
+    }
+    forward::stamp(packet, parsed, &rewrite.hop);
+    Ok(Forward { way: if translated { way(parsed) } else { Way::Local }, hop: rewrite.hop })
+}
+
+#[inline(always)]
+fn way(parsed: &Parsed) -> Way {
+    match parsed.key.direction() {
+        Direction::Outbound => Way::Outbound,
+        Direction::Inbound => Way::Inbound,
+    }
+}
+
+/// What the interface is for that the packet belongs to.
+#[inline(always)]
+fn role(parsed: &mut Parsed, generation: u32) -> Result<&'static Role, Stop> {
+    if parsed.vlan != 0 {
+        match interface::of_vlan(parsed.ifindex, parsed.vlan, slot(generation)) {
+            Some(ifindex) => parsed.ifindex = ifindex,
+            None => return Err(interface::host_or(DropReason::UnknownVlan, parsed, generation)),
+        }
+    }
+    match interface::role(parsed.ifindex, slot(generation)) {
+        Some(role) => Ok(role),
+        None => Err(interface::host_or(DropReason::NotConfigured, parsed, generation)),
+    }
+}
+
+/// The zone a packet came from. An interface that serves both sides tells them apart by the source.
+#[inline(always)]
+fn zone(role: &Role, parsed: &Parsed, generation: u32) -> u8 {
+    if role.external == 0 {
+        return role.zone;
+    }
+    if role.zone != 0 && route::subnet(role.zone, parsed.key.source, generation).is_some() {
+        return role.zone;
+    }
+    OUTSIDE
+}
+
+/// Finds or opens the packet's session. False for a packet that is forwarded without one.
+#[inline(always)]
+fn session<P: Packet>(
+    packet: &P,
+    parsed: &Parsed,
+    role: &Role,
+    generation: u32,
+    rewrite: &mut Rewrite,
+) -> Result<bool, Stop> {
+    let Some(entry) = flow::find(&parsed.key, rewrite) else {
+        return match parsed.key.direction() {
+            Direction::Outbound => miss::<P>(packet.context(), parsed, generation, rewrite),
+            Direction::Inbound => Err(unsolicited(parsed, generation)),
+        };
+    };
+    if parsed.ttl <= 1 {
+        return Err(Stop::Reply(Reply::TimeExceeded));
+    }
+    let fits = u32::from(parsed.length) <= role.mtu;
+    flow::pass::<P>(packet.context(), parsed, entry, generation, fits, rewrite)?;
+    Ok(true)
+}
+
+/// From outside, without a session: never an opening (invariant 2).
+#[inline(never)]
+fn unsolicited(parsed: &Parsed, generation: u32) -> Stop {
+    if interface::gateway_of(parsed.key.destination, generation).is_some() {
+        return Stop::Drop(DropReason::NoSession);
+    }
+    interface::host_or(DropReason::NotForGateway, parsed, generation)
+}
+
+/// From inside, without a session: for the host, for another subnet, or the beginning of a session.
+#[inline(never)]
+fn miss<P: Packet>(
+    context: *mut P::Context,
+    parsed: &Parsed,
+    generation: u32,
+    rewrite: &mut Rewrite,
+) -> Result<bool, Stop> {
+    let destination = parsed.key.destination;
+    if interface::is_host(destination, generation) {
+        return Err(Stop::Stack);
+    }
+    if interface::gateway_of(destination, generation).is_some() {
+        return Err(Stop::Drop(DropReason::Hairpin));
+    }
+    if is_martian(destination) || is_martian(parsed.key.source) {
+        return Err(Stop::Drop(DropReason::Martian));
+    }
+    let mut target = Target::default();
+    admit::leave(parsed, generation, &mut target)?;
+    if parsed.ttl <= 1 {
+        return Err(Stop::Reply(Reply::TimeExceeded));
+    }
+    if target.kind == Target::LOCAL {
+        admit::arrive(parsed, parsed.key.zone, destination, parsed.key.destination_port, generation)?;
+        let query = Query::new(parsed, parsed.key.source, destination, false);
+        fib::hop::<P>(context, &query, generation, &mut rewrite.hop)?;
+        return Ok(false);
+    }
+    let Some(gateway) = admit::gateway(target.gateway.into(), generation) else {
+        return Err(Stop::Drop(DropReason::NoRoute));
+    };
+    admit::outside(parsed, gateway, generation)?;
+    if !is_opening(parsed) {
+        return Err(Stop::Drop(DropReason::NotOpening));
+    }
+    let query = Query::new(parsed, allocate::first_address(gateway, generation), destination, true);
+    fib::hop::<P>(context, &query, generation, &mut rewrite.hop)?;
+    allocate::open(parsed, gateway, generation, rewrite)?;
+    Ok(true)
+}
+
+/// Whether a packet may begin a session.
+#[inline(always)]
+fn is_opening(parsed: &Parsed) -> bool {
+    use tcp::header::{ACK, FIN, RST, SYN};
+    match parsed.key.protocol {
+        protocol::TCP => parsed.tcp_flags & (SYN | ACK | FIN | RST) == SYN,
+        protocol::ICMP => parsed.icmp >> 8 == u16::from(ECHO_REQUEST),
+        _ => true,
+    }
+}
+
+/// Whether an address may not appear on the wire (RFC 1812 §5.3.7): "this network", loopback, class E.
+#[inline(always)]
+fn is_martian(address: u32) -> bool {
+    let first = u32::from_be(address) >> 24;
+    first == 0 || first == 127 || first >= 224
+}

@@ -1,0 +1,148 @@
+//! The ICMP errors that the gateway originates, as a router must (RFC 1812 §4.3).
+
+use nat_common::{
+    checksum::fold,
+    config::slot,
+    drop::DropReason,
+    protocol::{self, icmp},
+};
+
+use crate::{
+    clock,
+    header::{self, Ethernet, Icmp, Ipv4, Vlan},
+    interface,
+    maps::{ALLOWANCE, CONFIG, GENERATION, SCRATCH, SCRATCH_BYTES},
+    packet::Packet,
+    parse::Parsed,
+    stop::Reply,
+};
+
+/// The longest ICMP error (RFC 1812 §4.3.2.3), and what of it is left for the quote.
+const LONGEST: usize = 576;
+const ADDED: usize = header::IPV4 + header::ICMP;
+const QUOTE: usize = LONGEST - ADDED;
+/// TTL of packets that start here.
+const TTL: u8 = 64;
+
+/// Turns the packet into an ICMP error to its sender, ready to leave by the device it came from.
+#[inline(never)]
+pub fn send<P: Packet>(context: *mut P::Context, parsed: &Parsed, reply: Reply) -> Result<(), DropReason> {
+    let mut packet = P::attach(context);
+    let refused = reply.otherwise();
+    let generation = GENERATION.get(0).copied().unwrap_or_default();
+    let Some(role) = interface::role(parsed.ifindex, slot(generation)) else { return Err(refused) };
+    if role.address == 0 || !is_due(parsed) || !is_allowed(generation) {
+        return Err(refused);
+    }
+    let Some(ethernet) = packet.read::<Ethernet>(0) else { return Err(refused) };
+    let tag = packet.read::<Vlan>(header::ETHERNET);
+    let quoted = if usize::from(parsed.length) > QUOTE { QUOTE } else { parsed.length.into() };
+    let Some(sum) = sum_of_quote(&packet, parsed.l3 as usize, quoted) else { return Err(refused) };
+    if !packet.grow_front(ADDED as i32) || !packet.cut(parsed.l3 as usize + ADDED + quoted) {
+        return Err(refused);
+    }
+    // ---- everything above looks, everything below writes ----
+    packet.write(0, Ethernet { destination: ethernet.source, source: ethernet.destination, ..ethernet });
+    if parsed.l3 as usize == header::TAGGED {
+        if let Some(tag) = tag {
+            packet.write(header::ETHERNET, tag);
+        }
+    }
+    packet.write(parsed.l3 as usize, ip(parsed, role.address, quoted));
+    packet.write(parsed.l3 as usize + header::IPV4, message(reply, sum));
+    Ok(())
+}
+
+/// Whether the packet is one that may be answered with an error (RFC 1812 §4.3.2.7).
+#[inline(always)]
+fn is_due(parsed: &Parsed) -> bool {
+    let source = u32::from_be(parsed.key.source);
+    let first = source >> 24;
+    !parsed.group && first != 0 && first != 127 && first < 224
+}
+
+/// Whether this CPU may send another error in this tick (RFC 1812 §4.3.2.8).
+#[inline(always)]
+fn is_allowed(generation: u32) -> bool {
+    let Some(config) = CONFIG.get(slot(generation)) else { return false };
+    let Some(allowance) = ALLOWANCE.get_ptr_mut(0) else { return false };
+    // SAFETY: the entry is this CPU's own.
+    let allowance = unsafe { &mut *allowance };
+    let tick = clock::now();
+    if allowance.tick != tick {
+        allowance.tick = tick;
+        allowance.left = config.icmp_errors_per_second;
+    }
+    if allowance.left == 0 {
+        return false;
+    }
+    allowance.left -= 1;
+    true
+}
+
+/// The one's complement sum of the first `length` bytes of the IP packet at `offset`.
+#[inline(always)]
+fn sum_of_quote<P: Packet>(packet: &P, offset: usize, length: usize) -> Option<u64> {
+    let scratch = SCRATCH.get_ptr_mut(0)?;
+    // SAFETY: the entry is this CPU's own, 8-aligned as every map value, and large enough for the quote.
+    let (words, bytes) = unsafe { (&mut *scratch.cast::<[u32; SCRATCH_BYTES / 4]>(), &mut *scratch) };
+    let mut word = 0;
+    while word < QUOTE / 4 {
+        words[word] = 0;
+        word += 1;
+    }
+    if !packet.copy_out(offset, bytes, length) {
+        return None;
+    }
+    let mut sum = 0_u64;
+    word = 0;
+    while word < QUOTE / 4 {
+        // SAFETY: in bounds by the loop's condition; volatile because the helper wrote behind the compiler's back.
+        sum += u64::from(unsafe { (&raw const words[word]).read_volatile() });
+        word += 1;
+    }
+    Some(sum)
+}
+
+#[inline(always)]
+fn ip(parsed: &Parsed, source: u32, quoted: usize) -> Ipv4 {
+    let mut ip = Ipv4 {
+        version_and_length: 0x45,
+        // RFC 5508 §7.7: an error carries the DSCP of the packet it is about; ECN is not for errors.
+        service: parsed.service & 0xfc,
+        total_length: ((ADDED + quoted) as u16).to_be(),
+        identification: 0,
+        fragment: 0x4000_u16.to_be(),
+        ttl: TTL,
+        protocol: protocol::ICMP,
+        checksum: 0,
+        source,
+        destination: parsed.key.source,
+    };
+    let sum = u64::from(u16::from_ne_bytes([ip.version_and_length, ip.service]))
+        + u64::from(ip.total_length)
+        + u64::from(ip.fragment)
+        + u64::from(u16::from_ne_bytes([ip.ttl, ip.protocol]))
+        + u64::from(ip.source)
+        + u64::from(ip.destination);
+    ip.checksum = !fold_wide(sum);
+    ip
+}
+
+#[inline(always)]
+fn message(reply: Reply, sum_of_quote: u64) -> Icmp {
+    let (kind, code, mtu) = match reply {
+        Reply::TimeExceeded => (icmp::TIME_EXCEEDED, 0, 0),
+        Reply::FragmentationNeeded(mtu) => (icmp::UNREACHABLE, icmp::FRAGMENTATION_NEEDED, mtu.to_be()),
+    };
+    let sum = sum_of_quote + u64::from(u16::from_ne_bytes([kind, code])) + u64::from(mtu);
+    Icmp { kind, code, checksum: !fold_wide(sum), rest: [0, mtu] }
+}
+
+/// Folds a sum of 32-bit words into 16 bits.
+#[inline(always)]
+fn fold_wide(sum: u64) -> u16 {
+    let sum = (sum & 0xffff_ffff) + (sum >> 32);
+    let sum = (sum & 0xffff) + (sum >> 16);
+    fold(sum as u32)
+}

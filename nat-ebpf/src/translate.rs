@@ -1,0 +1,48 @@
+//! Writes one header pair. Consults nothing and cannot fail.
+
+use nat_common::{checksum::Delta, flow::Direction, protocol};
+
+use crate::{header::field, packet::Packet, parse::Parsed};
+
+/// Replaces the source (outbound) or destination (inbound) endpoint of a session's packet.
+#[inline(always)]
+pub fn session<P: Packet>(packet: &P, parsed: &Parsed, address: u32, port: u16) {
+    let (l3, l4) = (parsed.l3 as usize, parsed.l4 as usize);
+    let key = &parsed.key;
+    let (old_address, old_port, address_field, port_field) = match key.direction() {
+        Direction::Outbound => (key.source, key.source_port, field::SOURCE, field::SOURCE_PORT),
+        Direction::Inbound => (key.destination, key.destination_port, field::DESTINATION, field::DESTINATION_PORT),
+    };
+    let pseudo = Delta::NONE.dword(old_address, address);
+    let plain = Delta::NONE.word(old_port, port);
+    packet.write(l3 + address_field, address);
+    lower_ttl(packet, parsed, pseudo);
+    match key.protocol {
+        protocol::TCP => {
+            packet.write(l4 + port_field, port);
+            packet.change_checksum(l4 + field::TCP_CHECKSUM, pseudo, plain);
+        }
+        protocol::UDP => {
+            packet.write(l4 + port_field, port);
+            packet.change_udp_checksum(l4 + field::UDP_CHECKSUM, pseudo, plain);
+        }
+        // An ICMP checksum covers no pseudo-header.
+        _ => {
+            packet.write(l4 + field::IDENTIFIER, port);
+            packet.change_checksum(l4 + field::ICMP_CHECKSUM, Delta::NONE, plain);
+        }
+    }
+}
+
+/// Decrements the TTL and brings the IP checksum up to date with it and with `change`.
+#[inline(always)]
+pub fn lower_ttl<P: Packet>(packet: &P, parsed: &Parsed, change: Delta) {
+    let l3 = parsed.l3 as usize;
+    let protocol = parsed.key.protocol;
+    let old = u16::from_ne_bytes([parsed.ttl, protocol]);
+    let new = u16::from_ne_bytes([parsed.ttl - 1, protocol]);
+    packet.write(l3 + field::TTL, new);
+    if let Some(checksum) = packet.read::<u16>(l3 + field::IP_CHECKSUM) {
+        packet.write(l3 + field::IP_CHECKSUM, change.word(old, new).apply(checksum));
+    }
+}
