@@ -16,6 +16,9 @@ macro_rules! counters {
             /// Names of all counters, in order: metric labels and JSON fields.
             pub const NAMES: &'static [&'static str] = &[$(stringify!($field),)+];
 
+            /// One line for people per counter, in the order of [`Counters::NAMES`].
+            pub const DESCRIPTIONS: &'static [&'static str] = &[$(concat!($($doc,)+).trim_ascii(),)+];
+
             /// All values, in the order of [`Counters::NAMES`].
             #[must_use]
             pub fn values(&self) -> [u64; Self::NAMES.len()] {
