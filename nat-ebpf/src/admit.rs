@@ -40,12 +40,12 @@ pub fn source(parsed: &Parsed, generation: u32) -> Result<&'static Subnet, Stop>
 }
 
 /// Out of the private subnet: its NACL, then its route table.
-#[inline(never)]
+#[inline(always)]
 pub fn leave(parsed: &Parsed, generation: u32, target: &mut Target) -> Result<(), Stop> {
     let FlowKey4 { destination, destination_port, .. } = parsed.key;
     let subnet = source(parsed, generation)?;
     let question = question(destination, destination_port, parsed);
-    if !nacl::allows(subnet.nacl.into(), Direction::Outbound, &question, generation) {
+    if !nacl::allows(subnet.nacl, Direction::Outbound, &question, generation) {
         return Err(Stop::Drop(DropReason::NaclOutbound));
     }
     match route::target(subnet.route_table, destination, generation) {
@@ -59,10 +59,10 @@ pub fn leave(parsed: &Parsed, generation: u32, target: &mut Target) -> Result<()
 }
 
 /// Through the NAT gateway's subnet to the outside.
-#[inline(never)]
+#[inline(always)]
 pub fn outside(parsed: &Parsed, gateway: &Gateway, generation: u32) -> Result<(), Stop> {
     let FlowKey4 { source, destination, destination_port, .. } = parsed.key;
-    let nacl = u32::from(gateway.nacl);
+    let nacl = gateway.nacl;
     if gateway.flags & Gateway::NACL_BOTH_SIDES != 0 {
         let entering = question(source, destination_port, parsed);
         if !nacl::allows(nacl, Direction::Inbound, &entering, generation) {
@@ -78,14 +78,14 @@ pub fn outside(parsed: &Parsed, gateway: &Gateway, generation: u32) -> Result<()
 
 /// From outside through the NAT gateway's subnet into the subnet of `internal` (network order) in `zone`, where the
 /// packet is addressed to `port`.
-#[inline(never)]
+#[inline(always)]
 pub fn inside(parsed: &Parsed, zone: u8, internal: u32, port: u16, generation: u32) -> Result<(), Stop> {
     let FlowKey4 { source, destination, destination_port, .. } = parsed.key;
     let number = interface::gateway_of(destination, generation);
     let Some(gateway) = number.and_then(|number| gateway(number, generation)) else {
         return Err(Stop::Drop(DropReason::NoSession));
     };
-    let nacl = u32::from(gateway.nacl);
+    let nacl = gateway.nacl;
     let entering = question(source, destination_port, parsed);
     if !nacl::allows(nacl, Direction::Inbound, &entering, generation) {
         return Err(Stop::Drop(DropReason::NaclInbound));
@@ -100,13 +100,13 @@ pub fn inside(parsed: &Parsed, zone: u8, internal: u32, port: u16, generation: u
 }
 
 /// Into the private subnet of `internal`: its NACL.
-#[inline(never)]
+#[inline(always)]
 pub fn arrive(parsed: &Parsed, zone: u8, internal: u32, port: u16, generation: u32) -> Result<(), Stop> {
     let Some(subnet) = route::subnet(zone, internal, generation) else {
         return Err(Stop::Drop(DropReason::NoRoute));
     };
     let question = question(parsed.key.source, port, parsed);
-    if !nacl::allows(subnet.nacl.into(), Direction::Inbound, &question, generation) {
+    if !nacl::allows(subnet.nacl, Direction::Inbound, &question, generation) {
         return Err(Stop::Drop(DropReason::NaclInbound));
     }
     Ok(())

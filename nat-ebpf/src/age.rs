@@ -12,7 +12,7 @@ use nat_common::{
 };
 
 use crate::{
-    atomic, clock, count, interface,
+    assembly, clock, count, interface,
     maps::{AGEING, CONFIG, FLOWS4, GENERATION},
 };
 
@@ -111,7 +111,7 @@ fn release(
     unsafe {
         (&raw mut outbound.generation).write_volatile(ENDING);
         (&raw mut inbound.generation).write_volatile(ENDING);
-        atomic::barrier();
+        assembly::barrier();
         let seen = (
             (&raw const outbound.last_seen).read_volatile(),
             (&raw const inbound.last_seen).read_volatile(),

@@ -18,7 +18,7 @@ use nat_common::{
 };
 
 use crate::{
-    clock, count,
+    admit, clock, count,
     flow::{self, Rewrite},
     maps::{FLOWS4, POOL},
     parse::Parsed,
@@ -32,9 +32,27 @@ const MAX_TRIES: u32 = 4_096;
 /// `insert` of a key that exists.
 const EEXIST: i32 = -17;
 
-/// Opens the session of an outbound packet through `gateway`; `rewrite` brings the hop and takes the endpoint.
-#[inline(never)]
-pub fn open(parsed: &Parsed, gateway: &Gateway, generation: u32, rewrite: &mut Rewrite) -> Result<(), Stop> {
+/// Opens the session of an outbound packet; `rewrite` brings the NAT gateway and the hop, and takes the endpoint.
+#[inline(always)]
+pub fn open(parsed: &Parsed, generation: u32, rewrite: &mut Rewrite) -> Result<(), Stop> {
+    Stop::decode(open_session(parsed, generation, rewrite))
+}
+
+/// Global, as [`crate::nacl`] explains.
+#[unsafe(no_mangle)]
+extern "C" fn open_session(parsed: *const Parsed, generation: u32, rewrite: *mut Rewrite) -> u64 {
+    // SAFETY: callers pass references; the verifier asks for the checks against null.
+    let (Some(parsed), Some(rewrite)) = (unsafe { (parsed.as_ref(), rewrite.as_mut()) }) else {
+        return Stop::encode(Err(Stop::Drop(DropReason::NotConfigured)));
+    };
+    match admit::gateway(u32::from(rewrite.gateway).wrapping_sub(1), generation) {
+        Some(gateway) => Stop::encode(open_pair(parsed, gateway, generation, rewrite)),
+        None => Stop::encode(Err(Stop::Drop(DropReason::NoRoute))),
+    }
+}
+
+#[inline(always)]
+fn open_pair(parsed: &Parsed, gateway: &Gateway, generation: u32, rewrite: &mut Rewrite) -> Result<(), Stop> {
     let mut search = Search::new(&parsed.key, gateway, generation);
     // SAFETY: the callback has the signature that the helper calls, and `search` outlives the call.
     unsafe { bpf_loop(gateway.count * (MAX_TRIES + 1), try_port as *mut c_void, (&raw mut search).cast(), 0) };

@@ -59,14 +59,22 @@ pub fn replied(bytes: u64) {
 }
 
 /// A packet is refused.
-#[inline(never)]
+#[inline(always)]
 pub fn dropped(reason: DropReason, parsed: &Parsed, ingress: u32) {
-    if let Some(drops) = DROPS.get_ptr_mut(reason as u32) {
+    count_dropped(reason as u32, parsed, ingress);
+}
+
+/// Global, as [`crate::nacl`] explains.
+#[unsafe(no_mangle)]
+extern "C" fn count_dropped(reason: u32, parsed: *const Parsed, ingress: u32) -> u32 {
+    // SAFETY: callers pass a reference; the verifier asks for the check against null.
+    let Some(parsed) = (unsafe { parsed.as_ref() }) else { return 0 };
+    if let Some(drops) = DROPS.get_ptr_mut(reason) {
         // SAFETY: the entry is this CPU's own.
         unsafe { *drops += 1 }
     }
     count(|counters| counters.dropped_bytes += u64::from(parsed.length));
-    if let Some(sample) = SAMPLES.get_ptr_mut(reason as u32) {
+    if let Some(sample) = SAMPLES.get_ptr_mut(reason) {
         let tick = clock::now();
         // SAFETY: a map value; CPUs may overwrite each other's sample, which is one of the latest all the same.
         unsafe {
@@ -76,4 +84,5 @@ pub fn dropped(reason: DropReason, parsed: &Parsed, ingress: u32) {
             }
         }
     }
+    0
 }

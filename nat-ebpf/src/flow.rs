@@ -7,11 +7,11 @@ use nat_common::{
 };
 
 use crate::{
-    admit, atomic, clock,
+    admit, assembly, clock,
     fib::{self, Query},
     interface,
     maps::FLOWS4,
-    packet::Packet,
+    packet::{Hook, Packet},
     parse::Parsed,
     stop::Stop,
 };
@@ -26,6 +26,8 @@ pub struct Rewrite {
     pub address: u32,
     /// The new port or identifier, network order.
     pub port: u16,
+    /// The NAT gateway of a session that is about to be opened, counted from 1; 0 for none.
+    pub gateway: u16,
 }
 
 /// The flow of `key`, and its rewrite.
@@ -55,8 +57,8 @@ pub fn find(key: &FlowKey4, rewrite: &mut Rewrite) -> Option<*mut FlowEntry4> {
 /// Marks the flow as seen and lets the packet pass if it may: at once under the generation that judged the flow
 /// last, after a new judgement otherwise.
 #[inline(always)]
-pub fn pass<P: Packet>(
-    context: *mut P::Context,
+pub fn pass<P: Hook>(
+    packet: &P,
     parsed: &Parsed,
     entry: *mut FlowEntry4,
     generation: u32,
@@ -71,10 +73,10 @@ pub fn pass<P: Packet>(
             // Ageing marks a session as ending and then looks at `last_seen`; we set `last_seen` and then look at
             // the mark. With a barrier between, at least one side sees the other (invariant 6).
             (&raw mut (*entry).last_seen).write_volatile(tick);
-            atomic::barrier();
+            assembly::barrier();
         }
         if (&raw const (*entry).generation).read_volatile() != generation || !fits {
-            if let Err(stop) = judge::<P>(context, parsed, entry, generation, rewrite) {
+            if let Err(stop) = packet.judge(parsed, entry, generation, rewrite) {
                 // A packet that may not pass does not keep its session alive (RFC 7857 §7).
                 (&raw mut (*entry).last_seen).write_volatile(before);
                 return Err(stop);
@@ -94,8 +96,8 @@ pub fn pass<P: Packet>(
 }
 
 /// Asks NACLs, route and hop anew, and notes that this generation has been asked.
-#[inline(never)]
-fn judge<P: Packet>(
+#[inline(always)]
+pub fn judge<P: Packet>(
     context: *mut P::Context,
     parsed: &Parsed,
     entry: *mut FlowEntry4,

@@ -35,7 +35,7 @@ struct Quote {
 }
 
 /// Translates an ICMP error, or says why not. `rewrite` takes the hop.
-#[inline(never)]
+#[inline(always)]
 pub fn error<P: Packet>(
     context: *mut P::Context,
     parsed: &mut Parsed,

@@ -40,18 +40,24 @@ pub fn gateway_of(address: u32, generation: u32) -> Option<u32> {
 /// neither of which is ever forwarded. An Elastic IP is the NAT gateway's, also where the host answers ARP for it.
 #[inline(always)]
 pub fn is_host(address: u32, generation: u32) -> bool {
+    address_is_host(address, generation) != 0
+}
+
+/// Global, as [`crate::nacl`] explains.
+#[unsafe(no_mangle)]
+extern "C" fn address_is_host(address: u32, generation: u32) -> u32 {
     let first = u32::from_be(address) >> 28;
     if first == 0xe || address == u32::MAX {
-        return true;
+        return 1;
     }
     let mut mapped = [0_u32; 4];
     mapped[2] = 0xffff_u32.to_be();
     mapped[3] = address;
-    is_own(&mapped) && gateway_of(address, generation).is_none()
+    u32::from(is_own(&mapped) && gateway_of(address, generation).is_none())
 }
 
 /// Stops a packet that is not translated: the stack takes what is for the host, the rest is refused.
-#[inline(never)]
+#[inline(always)]
 pub fn host_or(reason: DropReason, parsed: &Parsed, generation: u32) -> Stop {
     if is_host(parsed.key.destination, generation) { Stop::Stack } else { Stop::Drop(reason) }
 }

@@ -9,7 +9,7 @@
 mod admit;
 mod age;
 mod allocate;
-mod atomic;
+mod assembly;
 mod clock;
 mod count;
 mod fib;
@@ -28,6 +28,7 @@ mod reply;
 mod route;
 mod stop;
 mod translate;
+mod xdp;
 
 use aya_ebpf::{
     bindings::xdp_action,
@@ -37,10 +38,11 @@ use aya_ebpf::{
 };
 
 use crate::{
-    packet::{Packet, XdpPacket},
+    packet::{Hook, Packet},
     parse::Parsed,
     pipeline::Forward,
     stop::Stop,
+    xdp::XdpPacket,
 };
 
 /// Every packet of every interface. The only place where a verdict is named, and where packets are counted.
@@ -57,16 +59,14 @@ pub fn natgw(context: XdpContext) -> u32 {
             count::stack(packet.length() as u64);
             xdp_action::XDP_PASS
         }
-        Err(Stop::Reply(reply)) => match reply::send::<XdpPacket>(context.ctx, &parsed, reply) {
-            Ok(()) => {
+        Err(Stop::Reply(reply)) => {
+            if packet.reply(&parsed, reply).is_ok() {
                 count::replied(u64::from(parsed.length));
-                xdp_action::XDP_TX
+                return xdp_action::XDP_TX;
             }
-            Err(reason) => {
-                count::dropped(reason, &parsed, packet.ingress());
-                xdp_action::XDP_DROP
-            }
-        },
+            count::dropped(reply.otherwise(), &parsed, packet.ingress());
+            xdp_action::XDP_DROP
+        }
         Err(Stop::Drop(reason)) => {
             count::dropped(reason, &parsed, packet.ingress());
             xdp_action::XDP_DROP

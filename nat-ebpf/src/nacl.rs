@@ -11,14 +11,22 @@ use nat_common::{
 use crate::maps::{NACL_RULES, NACLS};
 
 /// Whether `nacl` lets a packet cross the subnet's border in `direction`, as the subnet sees it.
-#[inline(never)]
-pub fn allows(nacl: u32, direction: Direction, question: &Question, generation: u32) -> bool {
-    let list = (slot(generation) * MAX_NACLS + nacl) * 2 + direction as u32;
-    let Some(&NaclList { first, count }) = NACLS.get(list) else { return false };
-    let mut search = Search { question: *question, next: slot(generation) * MAX_RULES + first, allow: false };
+#[inline(always)]
+pub fn allows(nacl: u16, direction: Direction, question: &Question, generation: u32) -> bool {
+    let list = (slot(generation) * MAX_NACLS + u32::from(nacl)) * 2 + direction as u32;
+    nacl_list_allows(list, slot(generation), question) != 0
+}
+
+/// A global function: the verifier looks at it once, not anew on every path that leads to it.
+#[unsafe(no_mangle)]
+extern "C" fn nacl_list_allows(list: u32, slot: u32, question: *const Question) -> u32 {
+    // SAFETY: callers pass a reference; the verifier asks for the check against null.
+    let Some(question) = (unsafe { question.as_ref() }) else { return 0 };
+    let Some(&NaclList { first, count }) = NACLS.get(list) else { return 0 };
+    let mut search = Search { question: *question, next: slot * MAX_RULES + first, allow: false };
     // SAFETY: the callback has the signature that the helper calls, and `search` outlives the call.
     unsafe { bpf_loop(count, ask as *mut c_void, (&raw mut search).cast(), 0) };
-    search.allow
+    search.allow.into()
 }
 
 struct Search {

@@ -6,6 +6,7 @@ use core::ffi::c_void;
 use nat_common::drop::DropReason;
 
 use crate::{
+    assembly::bound,
     header,
     maps::{SCRATCH, SCRATCH_BYTES},
     packet::Packet,
@@ -22,7 +23,7 @@ const LOOSE_SOURCE_ROUTE: u8 = 131;
 const STRICT_SOURCE_ROUTE: u8 = 137;
 
 /// Checks the options of the IPv4 header of `length` bytes at `offset`, its checksum included.
-#[inline(never)]
+#[inline(always)]
 pub fn check<P: Packet>(context: *mut P::Context, offset: usize, length: usize) -> Result<(), DropReason> {
     let packet = P::attach(context);
     let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return Err(DropReason::NotConfigured) };
@@ -31,7 +32,7 @@ pub fn check<P: Packet>(context: *mut P::Context, offset: usize, length: usize) 
     if length > header::IPV4 + MAX || !packet.copy_out(offset, scratch, length) {
         return Err(DropReason::IpHeaderLength);
     }
-    let mut walk = Walk { at: header::IPV4, end: length, sum: 0, word: 0, finding: Finding::Sound };
+    let mut walk = Walk { at: header::IPV4, end: length, sum: 0, finding: Finding::Sound };
     // SAFETY: the callbacks have the signature that the helper calls, and `walk` outlives the calls.
     unsafe {
         bpf_loop(length as u32 / 2, add as *mut c_void, (&raw mut walk).cast(), 0);
@@ -58,7 +59,6 @@ struct Walk {
     at: usize,
     end: usize,
     sum: u32,
-    word: usize,
     finding: Finding,
 }
 
@@ -72,11 +72,11 @@ fn byte(at: usize) -> u8 {
 }
 
 /// Adds the next 16-bit word to the header's sum.
-unsafe extern "C" fn add(_step: u32, walk: *mut Walk) -> u64 {
+unsafe extern "C" fn add(word: u32, walk: *mut Walk) -> u64 {
     // SAFETY: the pointer that `check` handed to the helper.
     let walk = unsafe { &mut *walk };
-    walk.sum += u32::from(byte(walk.word)) << 8 | u32::from(byte(walk.word + 1));
-    walk.word += 2;
+    let at = word as usize * 2;
+    walk.sum += u32::from(byte(at)) << 8 | u32::from(byte(at + 1));
     0
 }
 
@@ -84,6 +84,8 @@ unsafe extern "C" fn add(_step: u32, walk: *mut Walk) -> u64 {
 unsafe extern "C" fn step(_step: u32, walk: *mut Walk) -> u64 {
     // SAFETY: the pointer that `check` handed to the helper.
     let walk = unsafe { &mut *walk };
+    // The header is shorter than this; the verifier would otherwise follow the walk without end.
+    walk.at = bound::<63>(walk.at);
     if walk.at >= walk.end {
         return 1;
     }

@@ -10,8 +10,7 @@ use nat_common::{
 
 use crate::{
     header::{self, Ethernet, Icmp, Ipv4, Tcp, Udp, Vlan, ethertype},
-    options,
-    packet::Packet,
+    packet::{Hook, Packet},
     stop::Stop,
 };
 
@@ -95,26 +94,26 @@ fn other_frame<P: Packet>(packet: &P, parsed: &mut Parsed, ethernet: &Ethernet) 
 
 /// Reads the IPv4 header (RFC 1812 §5.2.2: what is unsound is discarded silently).
 #[inline(always)]
-pub fn ipv4<P: Packet>(packet: &P, parsed: &mut Parsed) -> Result<Ipv4, DropReason> {
+pub fn ipv4<P: Hook>(packet: &P, parsed: &mut Parsed) -> Result<Ipv4, Stop> {
     let l3 = parsed.l3 as usize;
-    let Some(ip) = packet.read::<Ipv4>(l3) else { return Err(DropReason::FrameTooShort) };
+    let Some(ip) = packet.read::<Ipv4>(l3) else { return Err(Stop::Drop(DropReason::FrameTooShort)) };
     if ip.version_and_length >> 4 != 4 {
-        return Err(DropReason::IpVersion);
+        return Err(Stop::Drop(DropReason::IpVersion));
     }
     let header = ip.length();
     let length = u16::from_be(ip.total_length);
     if header < header::IPV4 {
-        return Err(DropReason::IpHeaderLength);
+        return Err(Stop::Drop(DropReason::IpHeaderLength));
     }
     if usize::from(length) < header || l3 + usize::from(length) > packet.length() {
-        return Err(DropReason::IpTotalLength);
+        return Err(Stop::Drop(DropReason::IpTotalLength));
     }
     if header == header::IPV4 {
         if !is_sound(&ip) {
-            return Err(DropReason::IpChecksum);
+            return Err(Stop::Drop(DropReason::IpChecksum));
         }
     } else {
-        options::check::<P>(packet.context(), l3, header)?;
+        packet.check_options(l3, header)?;
     }
     parsed.key.source = ip.source;
     parsed.key.destination = ip.destination;

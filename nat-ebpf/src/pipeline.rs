@@ -6,6 +6,7 @@
 //! ```
 
 use nat_common::{
+    checksum::Delta,
     config::{Role, slot},
     drop::DropReason,
     flow::{Direction, Hop, OUTSIDE},
@@ -18,9 +19,9 @@ use crate::{
     admit, allocate,
     fib::{self, Query},
     flow::{self, Rewrite},
-    forward, icmp, interface,
+    forward, interface,
     maps::GENERATION,
-    packet::Packet,
+    packet::{Hook, Packet},
     parse::{self, Content, Parsed},
     route,
     stop::{Reply, Stop},
@@ -48,10 +49,10 @@ pub struct Forward {
 
 /// Takes a packet from the wire to the wire.
 #[inline(always)]
-pub fn run<P: Packet>(packet: &mut P, parsed: &mut Parsed) -> Result<Forward, Stop> {
+pub fn run<P: Hook>(packet: &mut P, parsed: &mut Parsed) -> Result<Forward, Stop> {
     let generation = GENERATION.get(0).copied().unwrap_or_default();
     parse::frame(packet, parsed)?;
-    let ip = parse::ipv4(packet, parsed).map_err(Stop::Drop)?;
+    let ip = parse::ipv4(packet, parsed)?;
     let role = role(parsed, generation)?;
     let content = match parse::transport(packet, parsed, &ip) {
         Ok(content) => content,
@@ -63,21 +64,20 @@ pub fn run<P: Packet>(packet: &mut P, parsed: &mut Parsed) -> Result<Forward, St
     parsed.key.zone = zone(role, parsed, generation);
     let mut rewrite = Rewrite::default();
     if content == Content::Error {
-        icmp::error::<P>(packet.context(), parsed, generation, &mut rewrite)?;
-        *packet = P::attach(packet.context());
+        packet.error(parsed, generation, &mut rewrite)?;
         forward::stamp(packet, parsed, &rewrite.hop);
         return Ok(Forward { way: way(parsed), hop: rewrite.hop });
     }
-    let translated = session(packet, parsed, role, generation, &mut rewrite)?;
+    session(packet, parsed, role, generation, &mut rewrite)?;
     forward::frame(packet, parsed, &rewrite.hop)?;
     // ---- everything above looks, everything below writes ----
-    if translated {
-        translate::session(packet, parsed, rewrite.address, rewrite.port);
+    if rewrite.address == 0 {
+        translate::lower_ttl(packet, parsed, Delta::NONE);
     } else {
-        translate::lower_ttl(packet, parsed, nat_common::checksum::Delta::NONE);
+        translate::session(packet, parsed, rewrite.address, rewrite.port);
     }
     forward::stamp(packet, parsed, &rewrite.hop);
-    Ok(Forward { way: if translated { way(parsed) } else { Way::Local }, hop: rewrite.hop })
+    Ok(Forward { way: if rewrite.address == 0 { Way::Local } else { way(parsed) }, hop: rewrite.hop })
 }
 
 #[inline(always)]
@@ -115,31 +115,32 @@ fn zone(role: &Role, parsed: &Parsed, generation: u32) -> u8 {
     OUTSIDE
 }
 
-/// Finds or opens the packet's session. False for a packet that is forwarded without one.
+/// Finds or opens the packet's session. The rewrite of a packet that is forwarded without one has no address.
 #[inline(always)]
-fn session<P: Packet>(
+fn session<P: Hook>(
     packet: &P,
     parsed: &Parsed,
     role: &Role,
     generation: u32,
     rewrite: &mut Rewrite,
-) -> Result<bool, Stop> {
+) -> Result<(), Stop> {
     let Some(entry) = flow::find(&parsed.key, rewrite) else {
-        return match parsed.key.direction() {
-            Direction::Outbound => miss::<P>(packet.context(), parsed, generation, rewrite),
-            Direction::Inbound => Err(unsolicited(parsed, generation)),
-        };
+        if parsed.key.direction() == Direction::Inbound {
+            return Err(unsolicited(parsed, generation));
+        }
+        *rewrite = Rewrite::default();
+        packet.miss(parsed, generation, rewrite)?;
+        return if rewrite.gateway == 0 { Ok(()) } else { allocate::open(parsed, generation, rewrite) };
     };
     if parsed.ttl <= 1 {
         return Err(Stop::Reply(Reply::TimeExceeded));
     }
     let fits = u32::from(parsed.length) <= role.mtu;
-    flow::pass::<P>(packet.context(), parsed, entry, generation, fits, rewrite)?;
-    Ok(true)
+    flow::pass(packet, parsed, entry, generation, fits, rewrite)
 }
 
 /// From outside, without a session: never an opening (invariant 2).
-#[inline(never)]
+#[inline(always)]
 fn unsolicited(parsed: &Parsed, generation: u32) -> Stop {
     if interface::gateway_of(parsed.key.destination, generation).is_some() {
         return Stop::Drop(DropReason::NoSession);
@@ -147,14 +148,15 @@ fn unsolicited(parsed: &Parsed, generation: u32) -> Stop {
     interface::host_or(DropReason::NotForGateway, parsed, generation)
 }
 
-/// From inside, without a session: for the host, for another subnet, or the beginning of a session.
-#[inline(never)]
-fn miss<P: Packet>(
+/// From inside, without a session: for the host, for another subnet, or the beginning of a session through the NAT
+/// gateway that `rewrite` takes.
+#[inline(always)]
+pub fn miss<P: Packet>(
     context: *mut P::Context,
     parsed: &Parsed,
     generation: u32,
     rewrite: &mut Rewrite,
-) -> Result<bool, Stop> {
+) -> Result<(), Stop> {
     let destination = parsed.key.destination;
     if interface::is_host(destination, generation) {
         return Err(Stop::Stack);
@@ -174,7 +176,7 @@ fn miss<P: Packet>(
         admit::arrive(parsed, parsed.key.zone, destination, parsed.key.destination_port, generation)?;
         let query = Query::new(parsed, parsed.key.source, destination, false);
         fib::hop::<P>(context, &query, generation, &mut rewrite.hop)?;
-        return Ok(false);
+        return Ok(());
     }
     let Some(gateway) = admit::gateway(target.gateway.into(), generation) else {
         return Err(Stop::Drop(DropReason::NoRoute));
@@ -185,8 +187,8 @@ fn miss<P: Packet>(
     }
     let query = Query::new(parsed, allocate::first_address(gateway, generation), destination, true);
     fib::hop::<P>(context, &query, generation, &mut rewrite.hop)?;
-    allocate::open(parsed, gateway, generation, rewrite)?;
-    Ok(true)
+    rewrite.gateway = target.gateway + 1;
+    Ok(())
 }
 
 /// Whether a packet may begin a session.

@@ -25,7 +25,7 @@ const QUOTE: usize = LONGEST - ADDED;
 const TTL: u8 = 64;
 
 /// Turns the packet into an ICMP error to its sender, ready to leave by the device it came from.
-#[inline(never)]
+#[inline(always)]
 pub fn send<P: Packet>(context: *mut P::Context, parsed: &Parsed, reply: Reply) -> Result<(), DropReason> {
     let mut packet = P::attach(context);
     let refused = reply.otherwise();

@@ -1,6 +1,16 @@
-//! The one ordering that plain loads and stores do not give.
+//! What Rust cannot say: an ordering of memory, and a bound that the verifier sees.
 
 use core::arch::asm;
+
+/// `value & MASK`, also where the compiler has proved that the mask changes nothing: its proof is lost on the
+/// verifier.
+#[inline(always)]
+pub fn bound<const MASK: i32>(value: usize) -> usize {
+    let mut value = value;
+    // SAFETY: arithmetic on a register.
+    unsafe { asm!("{value} &= {mask}", value = inout(reg) value, mask = const MASK) }
+    value
+}
 
 /// A full memory barrier: what was stored before it is seen by every CPU before anything after it is loaded.
 #[inline(always)]
