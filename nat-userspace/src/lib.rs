@@ -1,1 +1,3 @@
-//! t
+//! natgw: a NAT gateway in XDP, with the behaviour of AWS's.
+
+pub mod config;
