@@ -1,3 +1,4 @@
 //! natgw: a NAT gateway in XDP, with the behaviour of AWS's.
 
+pub mod cli;
 pub mod config;
