@@ -1,1 +1,4 @@
-//! t
+//! natgw: a NAT gateway in XDP, with the behaviour of AWS's.
+
+pub mod cli;
+pub mod config;

@@ -1,1 +1,7 @@
-fn main() {}
+//! The command `natgw`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    nat_userspace::cli::main()
+}

@@ -1,0 +1,142 @@
+//! The whole command line, verb by verb.
+
+mod bench;
+mod flows;
+mod listing;
+mod run;
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+pub use bench::BenchArgs;
+pub use flows::{FlowFilter, FlowProtocol, FlowSort, FlowState, FlowsArgs};
+pub use listing::{DropsArgs, EipVerb, ListArgs, NaclVerb, RouteVerb, StatusArgs};
+pub use run::{DataPlaneLog, RunArgs};
+
+/// A NAT gateway in XDP: private subnets reach the internet from Elastic IPs, replies come back, nothing else comes in
+#[derive(Debug, Parser)]
+#[command(name = "natgw", version, propagate_version = true, arg_required_else_help = true)]
+#[command(after_help = EXIT_CODES, after_long_help = AFTER_HELP)]
+pub struct Cli {
+    /// Where programs, links and maps are pinned
+    ///
+    /// A directory on a mounted bpf file system. What stands there outlives the controller, so a restarted `natgw run`
+    /// takes it over. Several gateways on one host use different directories.
+    #[arg(long, global = true, value_name = "DIR", env = "NATGW_PIN_DIR", default_value = DEFAULT_PIN_DIR)]
+    pub pin_dir: PathBuf,
+
+    /// What to do
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// Where state is pinned unless `--pin-dir` or `NATGW_PIN_DIR` says otherwise.
+pub const DEFAULT_PIN_DIR: &str = "/sys/fs/bpf/natgw";
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  no: nothing is running, nothing was found
+  2  failure or bad input: usage, configuration, a missing interface, no privilege, a kernel too old";
+
+const AFTER_HELP: &str = "\
+Examples:
+  natgw run --internal eth1 --external eth0 --elastic-ip 203.0.113.10 --private-cidr 10.0.0.0/16
+  natgw config sample > natgw.toml && natgw check natgw.toml
+  sudo natgw run --config natgw.toml
+  sudo natgw flows --source 10.0.1.5 --watch
+
+Exit codes:
+  0  done
+  1  no: nothing is running, nothing was found
+  2  failure or bad input: usage, configuration, a missing interface, no privilege, a kernel too old
+
+Reading (status, flows, drops, eip, nacl, route) works from the pinned maps, also while no controller runs. What
+touches the data plane needs root; check, config, completions and man do not.";
+
+/// What `natgw` does.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Load, attach and control the data plane, in the foreground
+    Run(RunArgs),
+    /// Validate a configuration and print the plan
+    Check(CheckArgs),
+    /// Show interfaces, NAT gateways, Elastic IPs, sessions and counters
+    Status(StatusArgs),
+    /// List sessions
+    Flows(Box<FlowsArgs>),
+    /// Show what was dropped, by reason, with the latest samples
+    Drops(DropsArgs),
+    /// Elastic IPs
+    #[command(subcommand)]
+    Eip(EipVerb),
+    /// Network ACLs
+    #[command(subcommand)]
+    Nacl(NaclVerb),
+    /// Route tables
+    #[command(subcommand)]
+    Route(RouteVerb),
+    /// Measure the loaded data plane on this host: nanoseconds per packet
+    Bench(BenchArgs),
+    /// Take the data plane off: programs, links and maps
+    ///
+    /// Detaches every interface and removes what is pinned. All sessions end, and packets are no longer translated. Stop
+    /// a running controller first. Exit code 1 says that nothing was attached.
+    Detach,
+    /// The configuration file
+    #[command(subcommand)]
+    Config(ConfigVerb),
+    /// Print the completion script of a shell
+    Completions(CompletionsArgs),
+    /// Print the man page, or write one for every verb
+    Man(ManArgs),
+}
+
+/// `natgw check`
+///
+/// Needs no root and changes nothing. Whether interfaces exist is only known on the host that runs the gateway, so it is
+/// not asked here.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  natgw check natgw.toml
+  natgw check natgw.toml --json | jq .warnings
+
+Exit codes:
+  0  the configuration is valid; there may be warnings
+  2  it is not: every problem is one line on stderr, `file:line: object: what is wrong; what to write instead`")]
+pub struct CheckArgs {
+    /// The configuration file
+    pub file: PathBuf,
+    /// Print JSON: {"valid", "problems", "warnings", "config"}
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `natgw config`
+#[derive(Debug, Subcommand)]
+pub enum ConfigVerb {
+    /// Print a configuration that documents every field
+    #[command(after_help = "Example:\n  natgw config sample > natgw.toml")]
+    Sample,
+}
+
+/// `natgw completions`
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  natgw completions bash > /etc/bash_completion.d/natgw")]
+pub struct CompletionsArgs {
+    /// The shell
+    pub shell: clap_complete::Shell,
+}
+
+/// `natgw man`
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  natgw man | man -l -\n  natgw man /usr/local/share/man/man1")]
+pub struct ManArgs {
+    /// The directory to write the pages to; natgw(1) is printed without one
+    pub dir: Option<PathBuf>,
+}
+
+#[cfg(test)]
+mod tests;

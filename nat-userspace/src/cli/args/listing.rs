@@ -1,0 +1,102 @@
+//! The verbs that show and list: `status`, `drops`, `eip`, `nacl`, `route`.
+
+use clap::{Args, Subcommand};
+
+/// Show interfaces, NAT gateways, Elastic IPs, sessions and counters
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  natgw status
+  natgw status --watch 5
+  natgw status --json | jq .sessions
+
+JSON: one object:
+  generation, controller {running, pid}, sessions, max_sessions, interfaces [{name, index, roles, mode, why}],
+  nat_gateways [{name, subnet, elastic_ips [{address, sessions, ports_used}]}], counters {name: n},
+  drops_total, flow_table {used, capacity}
+
+Exit codes:
+  0  shown
+  1  nothing is running
+  2  failure or bad input")]
+pub struct StatusArgs {
+    /// Show again every so many seconds, until interrupted
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "1", conflicts_with = "json")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=3_600))]
+    pub watch: Option<u32>,
+
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Show what was dropped, by reason, with the latest samples
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  natgw drops
+  natgw drops --all
+  natgw drops --watch
+
+JSON: an array with one object per reason:
+  reason, description, packets, per_second,
+  latest {source, source_port, destination, destination_port, protocol, interface, length, seconds_ago} or null
+
+Exit codes:
+  0  shown, even if nothing was dropped
+  1  nothing is running
+  2  failure or bad input")]
+pub struct DropsArgs {
+    /// Show the reasons that never occurred, too
+    #[arg(long)]
+    pub all: bool,
+
+    /// Show again every so many seconds, until interrupted
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "1", conflicts_with = "json")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=3_600))]
+    pub watch: Option<u32>,
+
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// How to list.
+#[derive(Clone, Copy, Debug, Args)]
+#[command(after_help = "\
+Exit codes:
+  0  listed
+  1  nothing is running
+  2  failure or bad input")]
+pub struct ListArgs {
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `natgw eip`
+#[derive(Clone, Debug, Subcommand)]
+pub enum EipVerb {
+    /// List Elastic IPs with their NAT gateway, sessions and ports
+    ///
+    /// JSON: an array of {address, nat_gateway, arp, sessions, ports_used, ports}.
+    List(ListArgs),
+}
+
+/// `natgw nacl`
+#[derive(Clone, Debug, Subcommand)]
+pub enum NaclVerb {
+    /// List the rules of every NACL in the order they are asked
+    ///
+    /// JSON: an array of {nacl, direction, rule, action, protocol, cidr, ports}.
+    List(ListArgs),
+}
+
+/// `natgw route`
+#[derive(Clone, Debug, Subcommand)]
+pub enum RouteVerb {
+    /// List the routes of every route table
+    ///
+    /// JSON: an array of {route_table, destination, target, state}; state is active or blackhole.
+    List(ListArgs),
+}
