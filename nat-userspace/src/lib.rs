@@ -1,1 +1,3 @@
-//! t
+//! The parts of natgw that run in user space.
+
+pub mod host;
