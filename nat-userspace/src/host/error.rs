@@ -1,0 +1,59 @@
+//! What can go wrong between natgw and its host.
+
+use std::{io, path::PathBuf};
+
+/// A request the host did not fulfil.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum HostError {
+    /// No netlink socket to be had.
+    #[error("cannot open a netlink socket: {0}")]
+    Open(#[source] io::Error),
+    /// The kernel refused a netlink request for lack of privilege.
+    #[error("not allowed to {request}; run natgw as root or give it CAP_NET_ADMIN")]
+    NotPermitted {
+        /// What was asked for, as in "add 203.0.113.10 to interface 3".
+        request: String,
+    },
+    /// The kernel refused a netlink request.
+    #[error("cannot {request}: {source}")]
+    Netlink {
+        /// What was asked for, as in "add 203.0.113.10 to interface 3".
+        request: String,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// A kernel setting could not be read or written.
+    #[error("cannot {request} {}: {source}; is /proc/sys mounted and writable here?", path.display())]
+    Sysctl {
+        /// "read" or "set".
+        request: &'static str,
+        /// The setting's file.
+        path: PathBuf,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// A gratuitous ARP could not be sent.
+    #[error("cannot send a gratuitous ARP: {0}; natgw needs CAP_NET_RAW for it")]
+    GratuitousArp(#[source] io::Error),
+}
+
+impl HostError {
+    /// Turns the answer to the netlink request that would `request` into an error.
+    pub(super) fn netlink(request: impl Into<String>, answer: rtnetlink::Error) -> Self {
+        let request = request.into();
+        let source = match answer {
+            rtnetlink::Error::NetlinkError(refusal) => refusal.to_io(),
+            other => io::Error::other(other.to_string()),
+        };
+        if source.kind() == io::ErrorKind::PermissionDenied {
+            return Self::NotPermitted { request };
+        }
+        Self::Netlink { request, source }
+    }
+}
+
+/// Whether the kernel answered `answer` with the error number `errno`.
+pub(super) fn is_errno(answer: &rtnetlink::Error, errno: i32) -> bool {
+    matches!(answer, rtnetlink::Error::NetlinkError(refusal) if refusal.raw_code() == -errno)
+}

@@ -1,0 +1,1 @@
+//! What `natgw run` needs of the host before it touches anything.
