@@ -112,10 +112,8 @@ fn release(
         (&raw mut outbound.generation).write_volatile(ENDING);
         (&raw mut inbound.generation).write_volatile(ENDING);
         assembly::barrier();
-        let seen = (
-            (&raw const outbound.last_seen).read_volatile(),
-            (&raw const inbound.last_seen).read_volatile(),
-        );
+        let seen =
+            ((&raw const outbound.last_seen).read_volatile(), (&raw const inbound.last_seen).read_volatile());
         if seen != judged && !forced {
             (&raw mut outbound.generation).write_volatile(UNJUDGED);
             (&raw mut inbound.generation).write_volatile(UNJUDGED);

@@ -55,7 +55,9 @@ extern "C" fn open_session(parsed: *const Parsed, generation: u32, rewrite: *mut
 fn open_pair(parsed: &Parsed, gateway: &Gateway, generation: u32, rewrite: &mut Rewrite) -> Result<(), Stop> {
     let mut search = Search::new(&parsed.key, gateway, generation);
     // SAFETY: the callback has the signature that the helper calls, and `search` outlives the call.
-    unsafe { bpf_loop(gateway.count * (MAX_TRIES + 1), try_port as *mut c_void, (&raw mut search).cast(), 0) };
+    unsafe {
+        bpf_loop(gateway.count * (MAX_TRIES + 1), try_port as *mut c_void, (&raw mut search).cast(), 0)
+    };
     count::count(|counters| counters.port_tries += u64::from(search.tries));
     match search.outcome {
         Outcome::Claimed => {}
@@ -193,7 +195,9 @@ impl Search {
             return false;
         }
         self.begun += 1;
-        let Some(&PortRange { address, first, last }) = POOL.get(self.first + self.range) else { return false };
+        let Some(&PortRange { address, first, last }) = POOL.get(self.first + self.range) else {
+            return false;
+        };
         self.range += 1;
         if self.range >= self.ranges {
             self.range = 0;

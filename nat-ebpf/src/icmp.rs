@@ -43,7 +43,9 @@ pub fn error<P: Packet>(
     rewrite: &mut Rewrite,
 ) -> Result<(), Stop> {
     let mut packet = P::attach(context);
-    let Some(quote) = quote(&packet, parsed) else { return refuse(parsed, generation, DropReason::IcmpQuote) };
+    let Some(quote) = quote(&packet, parsed) else {
+        return refuse(parsed, generation, DropReason::IcmpQuote);
+    };
     if flow::find(&quote.key, rewrite).is_none() {
         return refuse(parsed, generation, DropReason::IcmpNoSession);
     }

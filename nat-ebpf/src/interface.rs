@@ -33,7 +33,8 @@ pub fn of_vlan(device: u32, vlan: u16, slot: u32) -> Option<u32> {
 #[inline(always)]
 pub fn gateway_of(address: u32, generation: u32) -> Option<u32> {
     // SAFETY: the value is one word, written once before its slot comes into force.
-    unsafe { ELASTIC_IPS.get(ElasticIpKey { address, slot: slot(generation) }) }.map(|elastic_ip| elastic_ip.gateway)
+    unsafe { ELASTIC_IPS.get(ElasticIpKey { address, slot: slot(generation) }) }
+        .map(|elastic_ip| elastic_ip.gateway)
 }
 
 /// Whether packets to `address` (network order) are for the host: its own addresses, multicast and broadcast,

@@ -30,12 +30,7 @@ mod stop;
 mod translate;
 mod xdp;
 
-use aya_ebpf::{
-    bindings::xdp_action,
-    helpers::bpf_redirect,
-    macros::xdp,
-    programs::XdpContext,
-};
+use aya_ebpf::{bindings::xdp_action, helpers::bpf_redirect, macros::xdp, programs::XdpContext};
 
 use crate::{
     packet::{Hook, Packet},

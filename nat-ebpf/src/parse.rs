@@ -55,7 +55,9 @@ pub enum Content {
 /// Reads the link layer up to an IPv4 header. Frames of the link itself go to the stack.
 #[inline(always)]
 pub fn frame<P: Packet>(packet: &P, parsed: &mut Parsed) -> Result<(), Stop> {
-    let Some(ethernet) = packet.read::<Ethernet>(0) else { return Err(Stop::Drop(DropReason::FrameTooShort)) };
+    let Some(ethernet) = packet.read::<Ethernet>(0) else {
+        return Err(Stop::Drop(DropReason::FrameTooShort));
+    };
     parsed.l3 = header::ETHERNET as u32;
     parsed.ifindex = packet.ingress();
     parsed.group = ethernet.destination[0] & 0x01_u16 != 0;
@@ -78,7 +80,8 @@ fn other_frame<P: Packet>(packet: &P, parsed: &mut Parsed, ethernet: &Ethernet) 
         kind = tag.ethertype;
     }
     // A switch never forwards 01:80:c2:00:00:0x (IEEE 802.1D §7.12.6): LLDP, LACP and their like are the host's own.
-    let reserved = ethernet.destination[0] == 0x8001_u16.to_le() && ethernet.destination[1] == 0x00c2_u16.to_le();
+    let reserved =
+        ethernet.destination[0] == 0x8001_u16.to_le() && ethernet.destination[1] == 0x00c2_u16.to_le();
     if kind == ethertype::IPV4 {
         Ok(())
     } else if kind == ethertype::ARP || reserved {
@@ -161,7 +164,9 @@ pub fn transport<P: Packet>(packet: &P, parsed: &mut Parsed, ip: &Ipv4) -> Resul
 
 #[inline(always)]
 fn tcp<P: Packet>(packet: &P, parsed: &mut Parsed, room: usize) -> Result<Content, DropReason> {
-    let Some(tcp) = packet.read::<Tcp>(parsed.l4 as usize) else { return Err(DropReason::TransportTruncated) };
+    let Some(tcp) = packet.read::<Tcp>(parsed.l4 as usize) else {
+        return Err(DropReason::TransportTruncated);
+    };
     if room < size_of::<Tcp>() {
         return Err(DropReason::TransportTruncated);
     }
@@ -177,7 +182,9 @@ fn tcp<P: Packet>(packet: &P, parsed: &mut Parsed, room: usize) -> Result<Conten
 
 #[inline(always)]
 fn udp<P: Packet>(packet: &P, parsed: &mut Parsed, room: usize) -> Result<Content, DropReason> {
-    let Some(udp) = packet.read::<Udp>(parsed.l4 as usize) else { return Err(DropReason::TransportTruncated) };
+    let Some(udp) = packet.read::<Udp>(parsed.l4 as usize) else {
+        return Err(DropReason::TransportTruncated);
+    };
     if room < size_of::<Udp>() {
         return Err(DropReason::TransportTruncated);
     }
@@ -192,7 +199,9 @@ fn udp<P: Packet>(packet: &P, parsed: &mut Parsed, room: usize) -> Result<Conten
 
 #[inline(always)]
 fn icmp<P: Packet>(packet: &P, parsed: &mut Parsed, room: usize) -> Result<Content, DropReason> {
-    let Some(icmp) = packet.read::<Icmp>(parsed.l4 as usize) else { return Err(DropReason::TransportTruncated) };
+    let Some(icmp) = packet.read::<Icmp>(parsed.l4 as usize) else {
+        return Err(DropReason::TransportTruncated);
+    };
     if room < size_of::<Icmp>() {
         return Err(DropReason::TransportTruncated);
     }

@@ -11,7 +11,9 @@ pub fn session<P: Packet>(packet: &P, parsed: &Parsed, address: u32, port: u16) 
     let key = &parsed.key;
     let (old_address, old_port, address_field, port_field) = match key.direction() {
         Direction::Outbound => (key.source, key.source_port, field::SOURCE, field::SOURCE_PORT),
-        Direction::Inbound => (key.destination, key.destination_port, field::DESTINATION, field::DESTINATION_PORT),
+        Direction::Inbound => {
+            (key.destination, key.destination_port, field::DESTINATION, field::DESTINATION_PORT)
+        }
     };
     let pseudo = Delta::NONE.dword(old_address, address);
     let plain = Delta::NONE.word(old_port, port);

@@ -89,7 +89,9 @@ impl Packet for XdpPacket {
             return false;
         }
         // SAFETY: `length` is smaller than the buffer; the helper itself checks the packet's bounds.
-        unsafe { bpf_xdp_load_bytes(self.context, offset as u32, buffer.as_mut_ptr().cast(), length as u32) == 0 }
+        unsafe {
+            bpf_xdp_load_bytes(self.context, offset as u32, buffer.as_mut_ptr().cast(), length as u32) == 0
+        }
     }
 
     #[inline(always)]
@@ -184,7 +186,12 @@ extern "C" fn xdp_judge(
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn xdp_error(context: *mut xdp_md, parsed: *mut Parsed, generation: u32, rewrite: *mut Rewrite) -> u64 {
+extern "C" fn xdp_error(
+    context: *mut xdp_md,
+    parsed: *mut Parsed,
+    generation: u32,
+    rewrite: *mut Rewrite,
+) -> u64 {
     // SAFETY: as in `xdp_miss`.
     let (Some(parsed), Some(rewrite)) = (unsafe { (parsed.as_mut(), rewrite.as_mut()) }) else {
         return Stop::encode(NOTHING);

@@ -2,4 +2,6 @@
 
 pub mod cli;
 pub mod config;
+pub mod datapath;
 pub mod host;
+pub mod plan;

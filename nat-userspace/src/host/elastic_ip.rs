@@ -10,6 +10,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use futures_util::TryStreamExt;
 use rtnetlink::{
     AddressMessageBuilder,
     packet_route::{
@@ -17,7 +18,6 @@ use rtnetlink::{
         link::{LinkAttribute, LinkFlags, LinkLayerType},
     },
 };
-use futures_util::TryStreamExt;
 use tracing::warn;
 
 use super::{

@@ -193,9 +193,9 @@ fn next_hops(route: &RouteMessage) -> Vec<(u32, Ipv4Addr)> {
         if let RouteAttribute::Oif(index) = attribute {
             interface = Some(*index);
         } else if let RouteAttribute::MultiPath(paths) = attribute {
-            hops.extend(paths.iter().filter_map(|path| {
-                Some((path.interface_index, gateway(&path.attributes)?))
-            }));
+            hops.extend(
+                paths.iter().filter_map(|path| Some((path.interface_index, gateway(&path.attributes)?))),
+            );
         }
     }
     hops.extend(interface.zip(gateway(&route.attributes)));

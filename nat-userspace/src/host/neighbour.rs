@@ -155,7 +155,8 @@ impl Host {
             let kept = NeighbourAttribute::ExtFlags(NeighbourExtFlags::Managed);
             request.message_mut().attributes.push(kept);
         }
-        let refused = |answer| HostError::netlink(format!("resolve {address} on interface {ifindex}"), answer);
+        let refused =
+            |answer| HostError::netlink(format!("resolve {address} on interface {ifindex}"), answer);
         request.execute().await.map_err(refused)
     }
 

@@ -1,0 +1,190 @@
+//! Loading: programs into the kernel, state taken over from the pin directory where there is some.
+
+use std::path::Path;
+
+use aya::{
+    Ebpf, EbpfLoader, TestRun, TestRunOptions,
+    maps::{Map, MapData, RingBuf},
+    programs::{ProgramError, Xdp},
+};
+use nat_common::config::Ageing;
+
+use super::{DatapathError, Maps, Pins, error::with_sources, maps::create_applied};
+use crate::plan::MAX_INTERFACES;
+
+/// The program that translates.
+pub(super) const PROGRAM: &str = "natgw";
+/// The program that ends idle sessions.
+pub(super) const AGE: &str = "natgw_age";
+const OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/natgw-xdp"));
+/// A frame for programs that look at none.
+const NO_FRAME: [u8; 64] = [0; 64];
+
+/// How to load the data plane.
+#[derive(Clone, Copy, Debug)]
+pub struct LoadOptions {
+    /// Sessions the flow table shall hold; a table taken over keeps its size.
+    pub max_sessions: u32,
+    /// Rare events to log, as `aya_log::Level` numbers; 0: none, at no cost.
+    pub log_level: u8,
+}
+
+/// A loaded data plane.
+pub struct Datapath {
+    /// The programs.
+    pub(super) object: Ebpf,
+    /// Its maps.
+    pub maps: Maps,
+    events: Option<MapData>,
+}
+
+impl Datapath {
+    /// Loads a data plane of its own, which ends with this value: for tests and benchmarks.
+    ///
+    /// # Errors
+    /// [`DatapathError::Setup`] or [`DatapathError::Load`] if the kernel refuses.
+    pub fn private(options: &LoadOptions) -> Result<Self, DatapathError> {
+        Self::load(&mut EbpfLoader::new(), options, None)
+    }
+
+    /// Loads the data plane onto the state pinned under `pins`, or begins it there.
+    ///
+    /// # Errors
+    /// [`DatapathError::Setup`], [`DatapathError::Load`] if the kernel refuses; [`DatapathError::Map`] if what is
+    /// pinned does not fit.
+    pub fn pinned(options: &LoadOptions, pins: &Pins) -> Result<Self, DatapathError> {
+        pins.create()?;
+        Self::load(&mut EbpfLoader::new(), options, Some(pins))
+    }
+
+    fn load<'a>(
+        loader: &mut EbpfLoader<'a>,
+        options: &'a LoadOptions,
+        pins: Option<&Pins>,
+    ) -> Result<Self, DatapathError> {
+        loader
+            .map_max_entries("FLOWS4", options.max_sessions.saturating_mul(2))
+            .map_max_entries("INTERFACES", MAX_INTERFACES)
+            .override_global("AYA_LOG_LEVEL", &options.log_level, false);
+        if let Some(pins) = pins {
+            for name in PINNED {
+                loader.map_pin_path(name, pins.map(name));
+            }
+        }
+        let mut object = loader.load(OBJECT).map_err(|error| DatapathError::Setup(with_sources(&error)))?;
+        for program in [PROGRAM, AGE] {
+            let loaded = xdp(&mut object, program).load();
+            loaded.map_err(|error| DatapathError::Load { program, cause: with_sources(&error) })?;
+        }
+        let applied = match pins {
+            Some(pins) => pinned_applied(&pins.map("APPLIED"))?,
+            None => create_applied()?,
+        };
+        let events = match object.take_map("EVENTS") {
+            Some(Map::RingBuf(data)) => Some(data),
+            _ => None,
+        };
+        let maps = Maps::of_object(&mut object, applied)?;
+        Ok(Self { object, maps, events })
+    }
+
+    /// The events that the data plane tells; the first caller gets them.
+    ///
+    /// # Errors
+    /// [`DatapathError::Map`] if they are taken or missing.
+    pub fn take_events(&mut self) -> Result<RingBuf<MapData>, DatapathError> {
+        let problem = |problem: String| DatapathError::Map { name: "EVENTS", problem };
+        let data = self.events.take().ok_or_else(|| problem("is already read elsewhere".into()))?;
+        RingBuf::try_from(Map::RingBuf(data)).map_err(|error| problem(error.to_string()))
+    }
+
+    /// Runs one ageing pass.
+    ///
+    /// # Errors
+    /// [`DatapathError::TestRun`] if the kernel refuses to run it.
+    pub fn age(&mut self, orders: Ageing) -> Result<(), DatapathError> {
+        self.maps.set_ageing(orders)?;
+        self.run(AGE, TestRunOptions { data_in: Some(&NO_FRAME), ..TestRunOptions::new() })?;
+        Ok(())
+    }
+
+    /// Runs the translating program on a frame, as if it came in on the interface with index `ingress` of this
+    /// thread's network namespace; the verdict, and the frame as the program left it.
+    ///
+    /// # Errors
+    /// [`DatapathError::TestRun`] if the kernel refuses, as it does for frames below 14 bytes.
+    pub fn translate(&mut self, frame: &[u8], ingress: u32) -> Result<(u32, Vec<u8>), DatapathError> {
+        let mut out = vec![0; frame.len() + 256];
+        let context = context(frame.len(), ingress);
+        let options = TestRunOptions {
+            data_in: Some(frame),
+            data_out: Some(&mut out),
+            ctx_in: Some(&context),
+            ..TestRunOptions::new()
+        };
+        let result = self.run(PROGRAM, options)?;
+        out.truncate(result.data_size_out as usize);
+        Ok((result.return_value, out))
+    }
+
+    fn run(
+        &mut self,
+        program: &'static str,
+        options: TestRunOptions<'_>,
+    ) -> Result<aya::TestRunResult, DatapathError> {
+        xdp(&mut self.object, program).test_run(options).map_err(|error| DatapathError::TestRun {
+            program,
+            cause: match error {
+                ProgramError::SyscallError(error) => error.io_error,
+                other => std::io::Error::other(other),
+            },
+        })
+    }
+}
+
+/// `struct xdp_md` with the frame's length and the interface.
+fn context(length: usize, ingress: u32) -> [u8; 24] {
+    let mut context = [0; 24];
+    context[4..8].copy_from_slice(&(length as u32).to_ne_bytes());
+    context[12..16].copy_from_slice(&ingress.to_ne_bytes());
+    context
+}
+
+/// A program of our own object.
+pub(super) fn xdp<'a>(object: &'a mut Ebpf, name: &str) -> &'a mut Xdp {
+    object.program_mut(name).and_then(|program| program.try_into().ok()).unwrap_or_else(|| {
+        unreachable!("the object is compiled with this crate and has the XDP program {name}")
+    })
+}
+
+fn pinned_applied(path: &Path) -> Result<MapData, DatapathError> {
+    if path.exists() {
+        return MapData::from_pin(path).map_err(DatapathError::access("open", "APPLIED"));
+    }
+    let applied = create_applied()?;
+    applied.pin(path).map_err(DatapathError::access("pin", "APPLIED"))?;
+    Ok(applied)
+}
+
+/// The maps of the object that are pinned; the scratch buffer and the logs belong to one load.
+const PINNED: [&str; 19] = [
+    "FLOWS4",
+    "GENERATION",
+    "CONFIG",
+    "INTERFACES",
+    "VLANS",
+    "LOCALS",
+    "SUBNETS",
+    "ROUTES4",
+    "NACLS",
+    "NACL_RULES",
+    "GATEWAYS",
+    "POOL",
+    "ELASTIC_IPS",
+    "AGEING",
+    "COUNTERS",
+    "DROPS",
+    "SAMPLES",
+    "EVENTS",
+    "ALLOWANCE",
+];

@@ -1,0 +1,240 @@
+//! Typed handles of the maps. aya takes a pinned map for what the program declares without looking; here every map's
+//! sizes are compared first.
+
+use std::path::Path;
+
+use aya::{
+    Ebpf, Pod,
+    maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, lpm_trie::LpmTrie},
+};
+use aya_obj::generated::bpf_map_type;
+use nat_common::{
+    config::{APPLIED_PAGE, APPLIED_PAGES, Ageing, Config, Interface, VlanKey},
+    counter::Counters,
+    drop::{DropReason, DropSample},
+    flow::{FlowEntry4, FlowKey4},
+    nacl::{NaclList, NaclRule},
+    pool::{ElasticIp, ElasticIpKey, Gateway, PortRange},
+    route::{Prefix, Subnet, Target},
+};
+
+use super::{DatapathError, Pins};
+
+/// One page of [`Maps::applied`].
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub struct Page(pub [u8; APPLIED_PAGE]);
+
+// SAFETY: an array of bytes.
+unsafe impl Pod for Page {}
+
+/// Every map that user space reads or writes. What each one is stands in the data plane's `maps` module.
+pub struct Maps {
+    pub(super) flows: MapData,
+    pub(super) generation: Array<MapData, u32>,
+    pub(super) config: Array<MapData, Config>,
+    pub(super) interfaces: Array<MapData, Interface>,
+    pub(super) all_interfaces: MapData,
+    pub(super) vlans: HashMap<MapData, VlanKey, u32>,
+    pub(super) locals: HashMap<MapData, [u8; 16], u8>,
+    pub(super) subnets: LpmTrie<MapData, Prefix, Subnet>,
+    pub(super) routes: LpmTrie<MapData, Prefix, Target>,
+    pub(super) nacls: Array<MapData, NaclList>,
+    pub(super) rules: Array<MapData, NaclRule>,
+    pub(super) gateways: Array<MapData, Gateway>,
+    pub(super) pool: Array<MapData, PortRange>,
+    pub(super) elastic_ips: HashMap<MapData, ElasticIpKey, ElasticIp>,
+    pub(super) ageing: Array<MapData, Ageing>,
+    pub(super) counters: PerCpuArray<MapData, Counters>,
+    pub(super) drops: PerCpuArray<MapData, u64>,
+    pub(super) samples: Array<MapData, DropSample>,
+    pub(super) applied: Array<MapData, Page>,
+}
+
+/// Where maps come from: a freshly loaded object, or the pin directory.
+enum Source<'a> {
+    Object(&'a mut Ebpf),
+    Pins(&'a Pins),
+}
+
+impl Source<'_> {
+    fn take(&mut self, name: &'static str) -> Result<Map, DatapathError> {
+        let missing = || DatapathError::Map { name, problem: "is missing".into() };
+        match self {
+            Self::Object(object) => object.take_map(name).ok_or_else(missing),
+            Self::Pins(pins) => {
+                let path = pins.map(name);
+                if !path.exists() {
+                    return Err(missing());
+                }
+                let data = MapData::from_pin(&path).map_err(DatapathError::access("open", name))?;
+                Map::from_map_data(data).map_err(DatapathError::access("open", name))
+            }
+        }
+    }
+
+    fn open<M>(&mut self, name: &'static str, key: usize, value: usize) -> Result<M, DatapathError>
+    where
+        M: TryFrom<Map, Error = MapError>,
+    {
+        let map = self.take(name)?;
+        check(name, data(&map), key, value)?;
+        M::try_from(map).map_err(DatapathError::access("open", name))
+    }
+
+    /// A map that is read with system calls of our own.
+    fn open_data(&mut self, name: &'static str, key: usize, value: usize) -> Result<MapData, DatapathError> {
+        let map = self.take(name)?;
+        check(name, data(&map), key, value)?;
+        again(data(&map), name)
+    }
+}
+
+/// Compares the kernel's sizes of a map with those this program was built with.
+fn check(name: &'static str, map: &MapData, key: usize, value: usize) -> Result<(), DatapathError> {
+    let info = map.info().map_err(DatapathError::access("look at", name))?;
+    let (has_key, has_value) = (info.key_size() as usize, info.value_size() as usize);
+    if (has_key, has_value) == (key, value) {
+        return Ok(());
+    }
+    let problem = format!("has keys of {has_key} and values of {has_value} bytes, and not {key} and {value}");
+    Err(DatapathError::Map { name, problem })
+}
+
+/// Another handle of the same map.
+fn again(map: &MapData, name: &'static str) -> Result<MapData, DatapathError> {
+    let info = map.info().map_err(DatapathError::access("look at", name))?;
+    MapData::from_id(info.id()).map_err(DatapathError::access("open", name))
+}
+
+fn data(map: &Map) -> &MapData {
+    match map {
+        Map::Array(data)
+        | Map::HashMap(data)
+        | Map::LpmTrie(data)
+        | Map::PerCpuArray(data)
+        | Map::RingBuf(data)
+        | Map::Unsupported(data) => data,
+        other => unreachable!("the data plane has no {other:?}"),
+    }
+}
+
+impl Maps {
+    /// The maps of a freshly loaded object; `applied` is the one that the programs do not know.
+    pub(super) fn of_object(object: &mut Ebpf, applied: MapData) -> Result<Self, DatapathError> {
+        Self::open(Source::Object(object), Some(applied))
+    }
+
+    /// The maps pinned under `root`, which any process may read that is allowed to.
+    ///
+    /// # Errors
+    /// [`DatapathError::NotRunning`] if nothing is pinned there, [`DatapathError::Map`] if what is pinned is not of
+    /// this version.
+    pub fn of_pins(root: &Path) -> Result<Self, DatapathError> {
+        let pins = Pins::new(root);
+        if !pins.exist() {
+            return Err(DatapathError::NotRunning(root.to_owned()));
+        }
+        Self::open(Source::Pins(&pins), None)
+    }
+
+    fn open(mut source: Source<'_>, applied: Option<MapData>) -> Result<Self, DatapathError> {
+        macro_rules! open {
+            ($name:literal, $key:ty, $value:ty) => {
+                source.open($name, size_of::<$key>(), size_of::<$value>())?
+            };
+        }
+        type Trie = aya::maps::lpm_trie::Key<Prefix>;
+        let all_interfaces = source.open_data("INTERFACES", size_of::<u32>(), size_of::<Interface>())?;
+        Ok(Self {
+            flows: source.open_data("FLOWS4", size_of::<FlowKey4>(), size_of::<FlowEntry4>())?,
+            generation: open!("GENERATION", u32, u32),
+            config: open!("CONFIG", u32, Config),
+            interfaces: Array::try_from(Map::Array(again(&all_interfaces, "INTERFACES")?))
+                .map_err(DatapathError::access("open", "INTERFACES"))?,
+            all_interfaces,
+            vlans: open!("VLANS", VlanKey, u32),
+            locals: open!("LOCALS", [u8; 16], u8),
+            subnets: open!("SUBNETS", Trie, Subnet),
+            routes: open!("ROUTES4", Trie, Target),
+            nacls: open!("NACLS", u32, NaclList),
+            rules: open!("NACL_RULES", u32, NaclRule),
+            gateways: open!("GATEWAYS", u32, Gateway),
+            pool: open!("POOL", u32, PortRange),
+            elastic_ips: open!("ELASTIC_IPS", ElasticIpKey, ElasticIp),
+            ageing: open!("AGEING", u32, Ageing),
+            counters: open!("COUNTERS", u32, Counters),
+            drops: open!("DROPS", u32, u64),
+            samples: open!("SAMPLES", u32, DropSample),
+            applied: match applied {
+                Some(applied) => {
+                    Array::try_from(Map::Array(applied)).map_err(DatapathError::access("open", "APPLIED"))?
+                }
+                None => open!("APPLIED", u32, Page),
+            },
+        })
+    }
+
+    /// The generation in force; 0 before the first configuration.
+    ///
+    /// # Errors
+    /// [`DatapathError::Access`] if the kernel refuses.
+    pub fn generation(&self) -> Result<u32, DatapathError> {
+        self.generation.get(&0, 0).map_err(DatapathError::access("read", "GENERATION"))
+    }
+
+    /// The counters, all CPUs together.
+    ///
+    /// # Errors
+    /// [`DatapathError::Access`] if the kernel refuses.
+    pub fn counters(&self) -> Result<Counters, DatapathError> {
+        let values = self.counters.get(&0, 0).map_err(DatapathError::access("read", "COUNTERS"))?;
+        let mut sum = Counters::default();
+        values.iter().for_each(|value| sum.add(value));
+        Ok(sum)
+    }
+
+    /// Packets refused for `reason`, all CPUs together.
+    ///
+    /// # Errors
+    /// [`DatapathError::Access`] if the kernel refuses.
+    pub fn drops(&self, reason: DropReason) -> Result<u64, DatapathError> {
+        let values = self.drops.get(&(reason as u32), 0).map_err(DatapathError::access("read", "DROPS"))?;
+        Ok(values.iter().sum())
+    }
+
+    /// The latest packet refused for `reason`, if there was one.
+    ///
+    /// # Errors
+    /// [`DatapathError::Access`] if the kernel refuses.
+    pub fn drop_sample(&self, reason: DropReason) -> Result<Option<DropSample>, DatapathError> {
+        let sample =
+            self.samples.get(&(reason as u32), 0).map_err(DatapathError::access("read", "SAMPLES"))?;
+        Ok((sample.tick != 0).then_some(sample))
+    }
+
+    /// Sessions that are open now, by the data plane's own count.
+    ///
+    /// # Errors
+    /// [`DatapathError::Access`] if the kernel refuses.
+    pub fn session_count(&self) -> Result<u64, DatapathError> {
+        let counters = self.counters()?;
+        Ok(counters.sessions_opened.saturating_sub(counters.sessions_released))
+    }
+
+    /// Sessions the flow table has room for.
+    ///
+    /// # Errors
+    /// [`DatapathError::Access`] if the kernel refuses.
+    pub fn max_sessions(&self) -> Result<u32, DatapathError> {
+        let info = self.flows.info().map_err(DatapathError::access("look at", "FLOWS4"))?;
+        Ok(info.max_entries() / 2)
+    }
+}
+
+/// Creates the map that holds the configuration in force as JSON; no program knows it.
+pub(super) fn create_applied() -> Result<MapData, DatapathError> {
+    let kind = bpf_map_type::BPF_MAP_TYPE_ARRAY as u32;
+    let definition = aya_obj::Map::new_from_params(kind, 4, APPLIED_PAGE as u32, APPLIED_PAGES, 0);
+    MapData::create(definition, "APPLIED", None).map_err(DatapathError::access("create", "APPLIED"))
+}

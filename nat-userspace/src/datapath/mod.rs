@@ -1,0 +1,21 @@
+//! The data plane as user space sees it: loading, attaching, and typed maps. Only this module knows aya.
+
+mod applied;
+mod apply;
+mod attach;
+mod batch;
+mod error;
+mod load;
+mod log;
+mod maps;
+mod pins;
+mod sessions;
+
+pub use applied::{Applied, AppliedInterface};
+pub use attach::Attached;
+pub use error::DatapathError;
+pub use load::{Datapath, LoadOptions};
+pub use log::forward_log;
+pub use maps::Maps;
+pub use pins::Pins;
+pub use sessions::{Flow, Session, now};

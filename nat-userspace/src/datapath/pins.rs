@@ -1,0 +1,156 @@
+//! What outlives the controller: the pin directory.
+//!
+//! ```text
+//! <pin dir>/maps-<schema>/<map>     every map
+//!           programs/<program>      the programs
+//!           links/<interface>       the attachments: removing one detaches at once
+//! ```
+
+use std::{
+    fs::{self, File},
+    io,
+    os::fd::AsFd,
+    path::{Path, PathBuf},
+};
+
+use nat_common::SCHEMA;
+use nix::fcntl::{Flock, FlockArg};
+
+use super::DatapathError;
+
+/// A pin directory.
+#[derive(Clone, Debug)]
+pub struct Pins {
+    root: PathBuf,
+}
+
+impl Pins {
+    /// The pin directory at `root`, which need not exist.
+    #[must_use]
+    pub fn new(root: &Path) -> Self {
+        Self { root: root.to_owned() }
+    }
+
+    /// The directory itself.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Where maps are pinned.
+    #[must_use]
+    pub fn maps(&self) -> PathBuf {
+        self.root.join(format!("maps-{SCHEMA}"))
+    }
+
+    /// Where the map with this name is pinned: lower case, as all pins are.
+    #[must_use]
+    pub fn map(&self, name: &str) -> PathBuf {
+        self.maps().join(name.to_lowercase())
+    }
+
+    /// Where the program with this name is pinned.
+    #[must_use]
+    pub fn program(&self, name: &str) -> PathBuf {
+        self.root.join("programs").join(name)
+    }
+
+    /// Where attachments are pinned.
+    #[must_use]
+    pub fn links(&self) -> PathBuf {
+        self.root.join("links")
+    }
+
+    /// Where the attachment to this interface is pinned.
+    #[must_use]
+    pub fn link(&self, interface: &str) -> PathBuf {
+        self.links().join(interface)
+    }
+
+    /// Whether a data plane is pinned here.
+    #[must_use]
+    pub fn exist(&self) -> bool {
+        self.maps().is_dir()
+    }
+
+    /// Creates the directories.
+    ///
+    /// # Errors
+    /// [`DatapathError::Pin`] if the BPF file system is not mounted or not writable.
+    pub fn create(&self) -> Result<(), DatapathError> {
+        for directory in [self.maps(), self.root.join("programs"), self.links()] {
+            fs::create_dir_all(&directory).map_err(DatapathError::pin("create", &directory))?;
+        }
+        Ok(())
+    }
+
+    /// Names of the interfaces with a pinned attachment, sorted.
+    ///
+    /// # Errors
+    /// [`DatapathError::Pin`] if the directory cannot be read.
+    pub fn attached(&self) -> Result<Vec<String>, DatapathError> {
+        let links = self.links();
+        let entries = match fs::read_dir(&links) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(DatapathError::pin("read", &links)(error)),
+        };
+        let mut names: Vec<_> =
+            entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    /// Takes everything off: attachments first, so that no packet meets half a data plane.
+    ///
+    /// # Errors
+    /// [`DatapathError::Pin`] naming what could not be removed.
+    pub fn remove(&self) -> Result<(), DatapathError> {
+        for interface in self.attached()? {
+            let link = self.link(&interface);
+            fs::remove_file(&link).map_err(DatapathError::pin("remove", &link))?;
+        }
+        remove_tree(&self.root)
+    }
+
+    /// Takes the lock that a controller holds while it lives; `None` if another holds it.
+    ///
+    /// # Errors
+    /// [`DatapathError::Pin`] if the directory cannot be opened.
+    pub fn lock(&self) -> Result<Option<Lock>, DatapathError> {
+        let directory = File::open(&self.root).map_err(DatapathError::pin("open", &self.root))?;
+        match Flock::lock(directory, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => Ok(Some(Lock(lock))),
+            Err((_, nix::errno::Errno::EWOULDBLOCK)) => Ok(None),
+            Err((_, error)) => Err(DatapathError::pin("lock", &self.root)(error)),
+        }
+    }
+}
+
+/// The controller's lock on its pin directory; the kernel releases it however the controller ends.
+#[derive(Debug)]
+pub struct Lock(Flock<File>);
+
+impl AsFd for Lock {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// The BPF file system knows no recursive removal of its own.
+fn remove_tree(directory: &Path) -> Result<(), DatapathError> {
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(DatapathError::pin("read", directory)(error)),
+    };
+    for entry in entries.flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            remove_tree(&path)?;
+        } else {
+            fs::remove_file(&path).map_err(DatapathError::pin("remove", &path))?;
+        }
+    }
+    fs::remove_dir(directory).map_err(DatapathError::pin("remove", directory))
+}

@@ -1,0 +1,313 @@
+//! The desired state: what the maps of the data plane hold for a configuration on this host. Pure.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, Ipv4Addr},
+};
+
+use ipnet::Ipv4Net;
+use nat_common::{
+    clock::ticks_from_seconds,
+    config::{self as map, Role},
+    flow::{MAX_IFINDEX, raw},
+    nacl::{ANY_PROTOCOL, NaclList, NaclRule, service_of_icmp},
+    pool::{ElasticIp, Gateway, PortRange},
+    protocol,
+    route::{self, Target},
+};
+use thiserror::Error;
+
+use crate::{
+    config::{self, Action, Arp, Config, Protocol},
+    host::{HostFacts, HostInterface},
+};
+
+/// Interface indexes that the data plane's table of interfaces covers.
+pub const MAX_INTERFACES: u32 = 65_536;
+
+/// Why a configuration cannot be put into force on this host.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum PlanError {
+    /// The configuration names an interface that the host does not have.
+    #[error("interface {name} does not exist; this host has {}; name one of these or create it first", .existing.join(", "))]
+    MissingInterface {
+        /// The interface named.
+        name: String,
+        /// Those that exist.
+        existing: Vec<String>,
+    },
+    /// The interface's index does not fit the table of interfaces.
+    #[error(
+        "interface {name} has index {index}, and the data plane takes indexes below {MAX_INTERFACES}; create the interface anew after a reboot"
+    )]
+    IndexTooLarge {
+        /// The interface.
+        name: String,
+        /// Its index.
+        index: u32,
+    },
+    /// Subnets of two VPCs share an interface.
+    #[error(
+        "interface {name} carries subnets of the VPCs {first} and {second}; give each VPC interfaces of its own, such as VLANs"
+    )]
+    TwoVpcs {
+        /// The interface.
+        name: String,
+        /// One VPC.
+        first: String,
+        /// The other.
+        second: String,
+    },
+}
+
+/// A private subnet, as `SUBNETS` holds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlannedSubnet {
+    /// The VPC's zone.
+    pub zone: u8,
+    /// The prefix.
+    pub cidr: Ipv4Net,
+    /// The value.
+    pub value: route::Subnet,
+}
+
+/// A route, as `ROUTES4` holds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlannedRoute {
+    /// The route table's number.
+    pub table: u16,
+    /// The prefix.
+    pub destination: Ipv4Net,
+    /// The value.
+    pub target: Target,
+}
+
+/// What the maps hold, and what the host has to do besides.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// `CONFIG`.
+    pub config: map::Config,
+    /// `INTERFACES`, by interface index.
+    pub interfaces: BTreeMap<u32, Role>,
+    /// `VLANS`: the VLAN device's own index by device and tag.
+    pub vlans: BTreeMap<(u32, u16), u32>,
+    /// `SUBNETS`.
+    pub subnets: Vec<PlannedSubnet>,
+    /// `ROUTES4`.
+    pub routes: Vec<PlannedRoute>,
+    /// `NACLS`: per NACL its outbound and its inbound list.
+    pub nacls: Vec<[NaclList; 2]>,
+    /// `NACL_RULES`.
+    pub rules: Vec<NaclRule>,
+    /// `GATEWAYS`.
+    pub gateways: Vec<Gateway>,
+    /// `POOL`.
+    pub pool: Vec<PortRange>,
+    /// `ELASTIC_IPS`, by address in network order.
+    pub elastic_ips: BTreeMap<u32, ElasticIp>,
+    /// Devices that the program is attached to: for a VLAN, its parent.
+    pub devices: BTreeSet<u32>,
+    /// Elastic IPs to be added to an interface: interface index and address.
+    pub announced: Vec<(u32, Ipv4Addr)>,
+}
+
+impl Plan {
+    /// What `config` means on a host with these `facts`.
+    ///
+    /// # Errors
+    /// [`PlanError`] where the configuration and the host do not fit.
+    pub fn new(config: &Config, facts: &HostFacts) -> Result<Self, PlanError> {
+        let mut plan = Self { config: limits(config), ..Self::default() };
+        plan.add_nacls(config);
+        plan.add_gateways(config, facts)?;
+        plan.add_subnets(config, facts)?;
+        plan.add_routes(config);
+        let mtu = plan
+            .interfaces
+            .keys()
+            .filter_map(|index| facts.interface_at(*index))
+            .map(|found| found.mtu)
+            .min();
+        for role in plan.interfaces.values_mut() {
+            role.mtu = mtu.unwrap_or_default();
+        }
+        Ok(plan)
+    }
+
+    fn add_nacls(&mut self, config: &Config) {
+        for nacl in &config.nacls {
+            let lists = [&nacl.outbound, &nacl.inbound].map(|rules| {
+                let first = self.rules.len() as u32;
+                self.rules.extend(rules.iter().map(rule));
+                NaclList { first, count: rules.len() as u32 }
+            });
+            self.nacls.push(lists);
+        }
+    }
+
+    fn add_gateways(&mut self, config: &Config, facts: &HostFacts) -> Result<(), PlanError> {
+        for gateway in &config.nat_gateways {
+            let Some(subnet) = config.subnet(&gateway.subnet) else { continue };
+            let interface = find(facts, &subnet.interface)?;
+            self.role(interface, facts).external = 1;
+            let first = self.pool.len() as u32;
+            for elastic_ip in gateway.elastic_ips.iter().filter_map(|address| config.elastic_ip(*address)) {
+                let address = raw(elastic_ip.address);
+                self.pool.push(PortRange {
+                    address,
+                    first: elastic_ip.first_port,
+                    last: elastic_ip.last_port,
+                });
+                self.elastic_ips.insert(address, ElasticIp { gateway: self.gateways.len() as u32 });
+                if elastic_ip.arp == Arp::Announce {
+                    self.announced.push((interface.index, elastic_ip.address));
+                }
+            }
+            self.gateways.push(Gateway {
+                first,
+                count: self.pool.len() as u32 - first,
+                nacl: number_of(&config.nacls, |nacl| nacl.name == subnet.nacl),
+                flags: if gateway.nacl_both_sides { Gateway::NACL_BOTH_SIDES } else { 0 },
+                ifindex: interface.index,
+            });
+        }
+        Ok(())
+    }
+
+    fn add_subnets(&mut self, config: &Config, facts: &HostFacts) -> Result<(), PlanError> {
+        for subnet in &config.subnets {
+            let interface = find(facts, &subnet.interface)?;
+            let Some(table) = &subnet.route_table else { continue };
+            let zone = number_of(&config.vpcs, |vpc| vpc.name == subnet.vpc) as u8 + 1;
+            let role = self.role(interface, facts);
+            if role.zone != 0 && role.zone != zone {
+                let first = config.vpcs[usize::from(role.zone) - 1].name.clone();
+                let second = subnet.vpc.clone();
+                return Err(PlanError::TwoVpcs { name: interface.name.clone(), first, second });
+            }
+            role.zone = zone;
+            let value = route::Subnet {
+                ifindex: interface.index,
+                nacl: number_of(&config.nacls, |nacl| nacl.name == subnet.nacl),
+                route_table: number_of(&config.route_tables, |found| found.name == *table),
+            };
+            self.subnets.push(PlannedSubnet { zone, cidr: subnet.cidr, value });
+        }
+        Ok(())
+    }
+
+    fn add_routes(&mut self, config: &Config) {
+        for (table, routes) in config.route_tables.iter().enumerate() {
+            for route in &routes.routes {
+                let target = target(&route.target, config);
+                self.routes.push(PlannedRoute {
+                    table: table as u16,
+                    destination: route.destination,
+                    target,
+                });
+            }
+        }
+    }
+
+    /// The role of `interface`, begun if this is the first one hears of it.
+    fn role(&mut self, interface: &HostInterface, facts: &HostFacts) -> &mut Role {
+        let (device, vlan) = match (interface.parent, interface.vlan) {
+            (Some(parent), Some(vlan)) if facts.interface_at(parent).is_some() => {
+                self.vlans.insert((parent, vlan), interface.index);
+                (parent, vlan)
+            }
+            _ => (interface.index, 0),
+        };
+        self.devices.insert(device);
+        self.interfaces.entry(interface.index).or_insert_with(|| Role {
+            device,
+            vlan,
+            address: interface.addresses.first().map_or(0, |found| raw(found.addr())),
+            ..Role::default()
+        })
+    }
+}
+
+/// The addresses that are the host's own: `LOCALS` follows them whatever the configuration says.
+#[must_use]
+pub fn locals(facts: &HostFacts) -> BTreeSet<[u8; 16]> {
+    let own = facts.locals.iter().map(|address| match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
+        IpAddr::V6(address) => address.octets(),
+    });
+    let broadcasts = facts.interfaces.iter().flat_map(|interface| &interface.addresses);
+    let broadcasts = broadcasts
+        .filter(|network| network.prefix_len() < 31)
+        .map(|network| network.broadcast().to_ipv6_mapped().octets());
+    own.chain(broadcasts).collect()
+}
+
+fn find<'a>(facts: &'a HostFacts, name: &str) -> Result<&'a HostInterface, PlanError> {
+    let Some(interface) = facts.interface(name) else {
+        let existing = facts.interfaces.iter().map(|interface| interface.name.clone()).collect();
+        return Err(PlanError::MissingInterface { name: name.to_owned(), existing });
+    };
+    let index = interface.index;
+    if index >= MAX_INTERFACES || index > MAX_IFINDEX {
+        return Err(PlanError::IndexTooLarge { name: name.to_owned(), index });
+    }
+    Ok(interface)
+}
+
+fn limits(config: &Config) -> map::Config {
+    let config::Timeouts { tcp_established, tcp_transitory, tcp_closing, udp, icmp } = config.timeouts;
+    map::Config {
+        timeouts: map::Timeouts {
+            tcp_established: ticks_from_seconds(tcp_established),
+            tcp_transitory: ticks_from_seconds(tcp_transitory),
+            tcp_closing: ticks_from_seconds(tcp_closing),
+            udp: ticks_from_seconds(udp),
+            icmp: ticks_from_seconds(icmp),
+            spare: 0,
+        },
+        icmp_errors_per_second: config.icmp_errors_per_second,
+        spare: 0,
+    }
+}
+
+fn rule(rule: &config::Rule) -> NaclRule {
+    let (low, high) = match (rule.ports, &rule.icmp) {
+        (Some(ports), _) => ports,
+        (None, Some(icmp)) => match icmp.code {
+            Some(code) => (service_of_icmp(icmp.kind, code), service_of_icmp(icmp.kind, code)),
+            None => (service_of_icmp(icmp.kind, 0), service_of_icmp(icmp.kind, u8::MAX)),
+        },
+        (None, None) => (0, u16::MAX),
+    };
+    NaclRule {
+        network: raw(rule.cidr.network()),
+        mask: raw(rule.cidr.netmask()),
+        low,
+        high,
+        number: rule.number,
+        protocol: match rule.protocol {
+            Protocol::All => ANY_PROTOCOL,
+            Protocol::Tcp => protocol::TCP,
+            Protocol::Udp => protocol::UDP,
+            Protocol::Icmp => protocol::ICMP,
+            Protocol::Number(number) => number,
+        },
+        allow: u8::from(rule.action == Action::Allow),
+    }
+}
+
+fn target(target: &config::Target, config: &Config) -> Target {
+    match target {
+        config::Target::Blackhole => Target { kind: Target::BLACKHOLE, gateway: 0 },
+        config::Target::Local => Target { kind: Target::LOCAL, gateway: 0 },
+        config::Target::NatGateway(name) => Target {
+            kind: Target::NAT_GATEWAY,
+            gateway: number_of(&config.nat_gateways, |gateway| gateway.name == *name),
+        },
+    }
+}
+
+/// The position of an object; a valid configuration holds every object that it names.
+fn number_of<T>(objects: &[T], is_it: impl Fn(&T) -> bool) -> u16 {
+    objects.iter().position(is_it).unwrap_or_default() as u16
+}
