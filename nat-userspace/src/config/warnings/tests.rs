@@ -129,6 +129,19 @@ fn private_addresses_in_a_nacl_that_is_asked_about_the_outside_only_are_warned_a
 }
 
 #[test]
+fn private_addresses_in_a_private_subnets_nacl_are_fine() {
+    let everything = "[{ rule = 100, action = \"allow\", protocol = \"all\", cidr = \"0.0.0.0/0\" }]";
+    let inside = "{ rule = 50, action = \"deny\", protocol = \"all\", cidr = \"10.0.2.0/24\" }, ";
+    let outbound = everything.replacen("[{", &format!("[{inside}{{"), 1);
+    let text = SAMPLE.replacen("nacl = \"default\"", "nacl = \"inside\"", 1);
+    let none: [&str; 0] = [];
+    assert_eq!(
+        of(&format!("{text}\n[[nacl]]\nname = \"inside\"\ninbound = {everything}\noutbound = {outbound}\n")),
+        none
+    );
+}
+
+#[test]
 fn a_rule_for_a_protocol_that_never_passes_is_warned_about() {
     let rule = "outbound = [\n  { rule = 50, action = \"deny\", protocol = 47, cidr = \"0.0.0.0/0\" },";
     let warnings = warnings("outbound = [", rule);
