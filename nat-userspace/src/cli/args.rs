@@ -16,13 +16,10 @@ pub use run::{DataPlaneLog, RunArgs};
 
 /// A NAT gateway in XDP: private subnets reach the internet from Elastic IPs, replies come back, nothing else comes in
 #[derive(Debug, Parser)]
-#[command(name = "natgw", version, propagate_version = true, arg_required_else_help = true)]
+#[command(name = "natgw", version, arg_required_else_help = true)]
 #[command(after_help = EXIT_CODES, after_long_help = AFTER_HELP)]
 pub struct Cli {
-    /// Where programs, links and maps are pinned
-    ///
-    /// A directory on a mounted bpf file system. What stands there outlives the controller, so a restarted `natgw run`
-    /// takes it over. Several gateways on one host use different directories.
+    /// Where programs, links and maps are pinned; several gateways on one host use different directories
     #[arg(long, global = true, value_name = "DIR", env = "NATGW_PIN_DIR", default_value = DEFAULT_PIN_DIR)]
     pub pin_dir: PathBuf,
 
@@ -59,12 +56,22 @@ touches the data plane needs root; check, config, completions and man do not.";
 #[derive(Debug, Subcommand)]
 pub enum Verb {
     /// Load, attach and control the data plane, in the foreground
+    ///
+    /// The configuration is a file, or the flags of the common case: every private host behind one NAT gateway,
+    /// everything allowed. When programs are attached and configured, one line `ready generation=N` goes to stdout; logs
+    /// go to stderr. A second `natgw run` takes over what a first one left.
     Run(RunArgs),
     /// Validate a configuration and print the plan
+    ///
+    /// Needs no root and changes nothing. Whether interfaces exist is known only on the host that runs the gateway, so
+    /// it is not asked here.
     Check(CheckArgs),
     /// Show interfaces, NAT gateways, Elastic IPs, sessions and counters
     Status(StatusArgs),
     /// List sessions
+    ///
+    /// One line per session, with the packets and bytes of both directions. Filters are joined by AND; a filter given
+    /// several times matches any of its values.
     Flows(Box<FlowsArgs>),
     /// Show what was dropped, by reason, with the latest samples
     Drops(DropsArgs),
@@ -78,6 +85,9 @@ pub enum Verb {
     #[command(subcommand)]
     Route(RouteVerb),
     /// Measure the loaded data plane on this host: nanoseconds per packet
+    ///
+    /// Runs the data plane on packets in memory, beside an empty XDP program, and says what that means for line rate: both
+    /// directions, established and new sessions. The running gateway is not disturbed, apart from the processor time.
     Bench(BenchArgs),
     /// Take the data plane off: programs, links and maps
     ///
@@ -94,9 +104,6 @@ pub enum Verb {
 }
 
 /// `natgw check`
-///
-/// Needs no root and changes nothing. Whether interfaces exist is only known on the host that runs the gateway, so it is
-/// not asked here.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

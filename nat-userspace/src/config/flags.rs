@@ -152,3 +152,88 @@ fn default_route(span: &Span) -> Spanned<raw::RouteTable> {
         raw::RouteTable { name: fixed("private", span), routes: vec![Spanned::new(span.clone(), route)] };
     Spanned::new(span.clone(), table)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, Target};
+
+    fn flags() -> Flags {
+        Flags {
+            internal: vec!["eth1".to_owned()],
+            external: "eth0".to_owned(),
+            elastic_ips: vec![Ipv4Addr::new(203, 0, 113, 10)],
+            private_cidrs: vec!["10.0.0.0/16".parse().unwrap()],
+            ..Flags::default()
+        }
+    }
+
+    fn refusal(flags: &Flags) -> String {
+        Config::from_flags(flags).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn the_common_case_needs_no_file_and_gives_no_warning() {
+        let config = Config::from_flags(&flags()).unwrap();
+        assert_eq!(config.warnings(), []);
+        let private = config.subnet("private-1").unwrap();
+        assert_eq!(
+            (private.interface.as_str(), private.cidr.to_string()),
+            ("eth1", "10.0.0.0/16".to_owned())
+        );
+        let gateway = config.nat_gateway("nat").unwrap();
+        assert_eq!(config.subnet(&gateway.subnet).unwrap().interface, "eth0");
+        let targets: Vec<_> = config.route_tables[0].routes.iter().map(|route| &route.target).collect();
+        assert_eq!(targets, [&Target::NatGateway("nat".to_owned()), &Target::Local]);
+    }
+
+    #[test]
+    fn one_internal_interface_leads_to_all_private_blocks() {
+        let mut flags = flags();
+        flags.private_cidrs.push("10.1.0.0/16".parse().unwrap());
+        let config = Config::from_flags(&flags).unwrap();
+        assert_eq!(config.subnet("private-2").unwrap().interface, "eth1");
+        assert_eq!(config.vpcs[0].cidr.len(), 2);
+    }
+
+    #[test]
+    fn several_internal_interfaces_are_paired_with_private_blocks_in_order() {
+        let mut flags = flags();
+        flags.internal.push("eth2".to_owned());
+        assert_eq!(
+            refusal(&flags),
+            "--internal eth2: configuration: 2 interfaces for 1 private blocks; give one --private-cidr for each \
+             --internal, in the same order, or write a --config file"
+        );
+        flags.private_cidrs.push("10.1.0.0/16".parse().unwrap());
+        let config = Config::from_flags(&flags).unwrap();
+        let subnet = config.subnet("private-2").unwrap();
+        assert_eq!((subnet.interface.as_str(), subnet.cidr.to_string()), ("eth2", "10.1.0.0/16".to_owned()));
+    }
+
+    #[test]
+    fn an_error_names_the_flag_once() {
+        let mut twice = flags();
+        twice.elastic_ips.push(twice.elastic_ips[0]);
+        assert_eq!(
+            refusal(&twice),
+            "--elastic-ip 203.0.113.10: elastic ip 203.0.113.10: is defined twice; keep one of the two"
+        );
+        let inside = Flags { elastic_ips: vec![Ipv4Addr::new(10, 0, 0, 9)], ..flags() };
+        assert_eq!(
+            refusal(&inside),
+            "--elastic-ip 10.0.0.9: elastic ip 10.0.0.9: lies inside private subnet private-1, whose addresses are \
+             translated; write an address that the outside can reach"
+        );
+        let host_bits = Flags { private_cidrs: vec!["10.0.0.1/16".parse().unwrap()], ..flags() };
+        assert_eq!(
+            refusal(&host_bits),
+            "--private-cidr 10.0.0.1/16: vpc main: cidr 10.0.0.1/16 has host bits set; write \"10.0.0.0/16\""
+        );
+    }
+
+    #[test]
+    fn one_network_card_may_be_both_sides() {
+        Config::from_flags(&Flags { external: "eth1".to_owned(), ..flags() }).unwrap();
+    }
+}

@@ -17,9 +17,9 @@ use super::source::{Report, Source};
 use super::{Config, DEFAULT_NACL, ElasticIp, NatGateway, Route, RouteTable, Subnet, Target, Timeouts, Vpc};
 
 /// Ports of an Elastic IP where the configuration names none.
-pub(super) const DEFAULT_PORTS: (u16, u16) = (1024, 65535);
+const DEFAULT_PORTS: (u16, u16) = (1024, 65535);
 /// Sessions the flow table may be sized for.
-pub(super) const SESSIONS: RangeInclusive<i64> = 1_024..=67_108_864;
+const SESSIONS: RangeInclusive<i64> = 1_024..=67_108_864;
 
 const DEFAULT_SESSIONS: u32 = 262_144;
 const ICMP_ERRORS: RangeInclusive<i64> = 0..=1_000_000;

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 
 use super::Protocol;
+use super::text::PROTOCOLS;
 
 /// A number or a text, not yet understood.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,12 +94,7 @@ impl Scalar {
             Self::Number(number) => number.to_string(),
             Self::Text(text) => text.clone(),
         };
-        text.parse().map_err(|_| {
-            (
-                format!("protocol {self} is unknown"),
-                "write \"tcp\", \"udp\", \"icmp\", \"all\" or a number from 0 to 254".to_owned(),
-            )
-        })
+        text.parse().map_err(|_| (format!("protocol {self} is unknown"), format!("write {PROTOCOLS}")))
     }
 }
 

@@ -100,9 +100,12 @@ impl fmt::Display for Protocol {
     }
 }
 
+/// How to write a protocol; 255 is reserved.
+pub(super) const PROTOCOLS: &str = "\"tcp\", \"udp\", \"icmp\", \"all\" or a number from 0 to 254";
+
 /// A text that names no protocol.
 #[derive(Debug, thiserror::Error)]
-#[error("protocol {0} is unknown; write \"tcp\", \"udp\", \"icmp\", \"all\" or a number from 0 to 254")]
+#[error("protocol {0} is unknown; write {PROTOCOLS}")]
 pub struct UnknownProtocol(String);
 
 impl FromStr for Protocol {

@@ -2,10 +2,7 @@
 
 use clap::Args;
 
-/// Measure the loaded data plane on this host: nanoseconds per packet
-///
-/// Runs the data plane on packets in memory, beside an empty XDP program, and says what that means for line rate. Both
-/// directions, established and new sessions. The gateway that is running is not disturbed, apart from the processor time.
+/// `natgw bench`
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:

@@ -5,10 +5,7 @@ use std::net::Ipv4Addr;
 use clap::{Args, ValueEnum};
 use ipnet::{AddrParseError, Ipv4Net};
 
-/// List sessions
-///
-/// One line per session, with the packets and bytes of both directions. Filters are joined by AND; a filter given several
-/// times matches any of its values.
+/// `natgw flows`
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -27,10 +24,6 @@ Exit codes:
   1  nothing is running
   2  failure or bad input")]
 pub struct FlowsArgs {
-    /// Which sessions.
-    #[command(flatten)]
-    pub filter: FlowFilter,
-
     /// What to sort by, lowest first
     #[arg(long, value_enum, default_value_t)]
     pub sort: FlowSort,
@@ -51,6 +44,10 @@ pub struct FlowsArgs {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+
+    /// Which sessions.
+    #[command(flatten)]
+    pub filter: FlowFilter,
 }
 
 /// Which sessions to list.

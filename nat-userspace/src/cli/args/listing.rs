@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 
-/// Show interfaces, NAT gateways, Elastic IPs, sessions and counters
+/// `natgw status`
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -30,7 +30,7 @@ pub struct StatusArgs {
     pub json: bool,
 }
 
-/// Show what was dropped, by reason, with the latest samples
+/// `natgw drops`
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -61,7 +61,7 @@ pub struct DropsArgs {
     pub json: bool,
 }
 
-/// How to list.
+/// `natgw eip list` and its like
 #[derive(Clone, Copy, Debug, Args)]
 #[command(after_help = "\
 Exit codes:

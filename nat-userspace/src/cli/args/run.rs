@@ -8,11 +8,7 @@ use ipnet::Ipv4Net;
 
 use crate::config::{Arp, Config, ConfigError, Flags, Mode};
 
-/// Load, attach and control the data plane, in the foreground
-///
-/// The configuration is a file, or the flags of the common case: every private host behind one NAT gateway, everything
-/// allowed outbound. When programs are attached and configured, one line `ready generation=N` goes to stdout; logs go to
-/// stderr. A second `natgw run` takes over what a first one left.
+/// `natgw run`
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Signals:
@@ -22,7 +18,7 @@ Signals:
 Examples:
   natgw run --config /etc/natgw.toml
   natgw run --internal eth1 --external eth0 --elastic-ip 203.0.113.10 --private-cidr 10.0.0.0/16
-  natgw run --internal eth0 --external eth0 --elastic-ip 203.0.113.10 --private-cidr 10.0.0.0/16   (one network card)
+  natgw run --internal eth0 --external eth0 --elastic-ip 203.0.113.10 --private-cidr 10.0.0.0/16
   natgw run --config lab.toml --mode xdp-generic --data-plane-log debug
 
 Exit codes:
@@ -39,7 +35,7 @@ pub struct RunArgs {
     #[arg(long, value_name = "INTERFACE", required_unless_present = "config", help_heading = COMMON_CASE)]
     pub internal: Vec<String>,
 
-    /// The interface toward the outside; may be the internal one
+    /// The interface toward the outside; the internal one on a host with one network card
     #[arg(long, value_name = "INTERFACE", required_unless_present = "config", help_heading = COMMON_CASE)]
     pub external: Option<String>,
 

@@ -77,3 +77,6 @@ impl Limits<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
