@@ -13,9 +13,9 @@ pub fn run() -> Result<ExitCode> {
     cargo.args(["build", "--release", "--package", "nat-userspace", "--package", "natgw-tests"]);
     cargo.args(["--bin", "natgw", "--bin", "natgw-demo"]);
     let built = build::executables(&mut cargo)?;
-    let demo = build::binary(&built, "natgw-demo")?;
-    let mut command =
-        run::as_root(demo).context("the demo needs root, and there is no sudo; run it as root")?;
-    let status = run::status(command.env("NATGW_BIN", build::binary(&built, "natgw")?))?;
+    let natgw = build::binary(&built, "natgw")?;
+    let demo = run::as_root(build::binary(&built, "natgw-demo")?, &[("NATGW_BIN", natgw.as_os_str())]);
+    let mut demo = demo.context("the demo needs root, and there is no sudo; run it as root")?;
+    let status = run::status(&mut demo)?;
     Ok(status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::from(2), ExitCode::from))
 }

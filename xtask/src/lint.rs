@@ -58,7 +58,7 @@ fn host_clippy() -> Result<Vec<String>> {
 }
 
 /// The data plane is no program of this host, so it is checked for its own target, with the toolchain it is built
-/// with.
+/// with. It has no public items but those that aya's macros make, without docs.
 fn data_plane_clippy() -> Result<Vec<String>> {
     let mut cargo = Command::new("rustup");
     cargo.current_dir(run::workspace()).env_remove("RUSTUP_TOOLCHAIN").env("CARGO_TARGET_DIR", "target/ebpf");
@@ -73,7 +73,8 @@ fn data_plane_clippy() -> Result<Vec<String>> {
         "nat-ebpf",
         "--bins",
     ]);
-    cargo.args(["--target", "bpfel-unknown-none", "-Zbuild-std=core", "--", "--deny", "warnings"]);
+    cargo.args(["--target", "bpfel-unknown-none", "-Zbuild-std=core"]);
+    cargo.args(["--", "--deny", "warnings", "--allow", "missing_docs"]);
     command(cargo.env("RUSTFLAGS", format!("--cfg=bpf_target_arch=\"{}\"", std::env::consts::ARCH)))
 }
 

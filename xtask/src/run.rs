@@ -1,14 +1,14 @@
 //! Running other programs.
 
 use std::env;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Output};
 
 use anyhow::{Context, Result, bail};
 
-/// The environment a program keeps when it is run through sudo.
-const KEPT_BY_SUDO: &str = "--preserve-env=CI,NATGW_BIN,NATGW_PIN_DIR,RUST_BACKTRACE,RUST_LOG";
+/// Variables that a program run through sudo, which clears the environment, gets all the same.
+const KEPT_BY_SUDO: [&str; 4] = ["CI", "NATGW_PIN_DIR", "RUST_BACKTRACE", "RUST_LOG"];
 
 /// The root of the workspace.
 pub fn workspace() -> &'static Path {
@@ -61,14 +61,34 @@ pub fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
 }
 
-/// A command that runs `program` as root, through sudo where this process is not; `None` if there is no way.
-pub fn as_root(program: impl AsRef<OsStr>) -> Option<Command> {
+/// A command that runs `program` with `variables` as root, through sudo where this process is not root; `None` if
+/// there is no way.
+pub fn as_root(program: &Path, variables: &[(&str, &OsStr)]) -> Option<Command> {
     if is_root() {
-        return Some(Command::new(program));
+        let mut command = Command::new(program);
+        command.envs(variables.iter().copied());
+        return Some(command);
     }
-    let mut sudo = Command::new(find("sudo")?);
-    sudo.arg(KEPT_BY_SUDO).arg("--").arg(program);
-    Some(sudo)
+    let kept = KEPT_BY_SUDO.iter().filter_map(|name| Some((*name, env::var_os(name)?)));
+    let given = variables.iter().map(|(name, value)| (*name, value.to_os_string()));
+    Some(through_sudo(&find("sudo")?, program, kept.chain(given)))
+}
+
+fn through_sudo<'a>(
+    sudo: &Path,
+    program: &Path,
+    variables: impl Iterator<Item = (&'a str, OsString)>,
+) -> Command {
+    let mut command = Command::new(sudo);
+    command.args(["--", "env"]);
+    for (name, value) in variables {
+        let mut variable = OsString::from(name);
+        variable.push("=");
+        variable.push(value);
+        command.arg(variable);
+    }
+    command.arg(program);
+    command
 }
 
 /// Finds `program` in PATH or where administrators' programs are, which a user's PATH may lack.
@@ -94,6 +114,13 @@ mod tests {
     fn a_program_is_found_by_its_name_and_a_missing_one_is_not() {
         assert!(find("sh").is_some_and(|path| path.is_absolute()));
         assert_eq!(find("no-such-program-anywhere"), None);
+    }
+
+    #[test]
+    fn through_sudo_a_program_gets_its_variables() {
+        let variables = [("NATGW_BIN", OsString::from("/b/natgw"))].into_iter();
+        let command = through_sudo(Path::new("/bin/sudo"), Path::new("/b/lab"), variables);
+        assert_eq!(line(&command), "/bin/sudo -- env NATGW_BIN=/b/natgw /b/lab");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What a fresh machine lacks: Rust components, bpf-linker, and the programs that the lab and the demo use.
 
+use std::ffi::OsStr;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
@@ -10,7 +11,8 @@ use crate::run;
 const LINKER_VERSION: &str = "0.10.3";
 
 /// Rust components: toolchain, component, and the file in the toolchain's sysroot that shows its presence.
-const COMPONENTS: [(&str, &str, &str); 3] = [
+const COMPONENTS: [(&str, &str, &str); 4] = [
+    ("nightly", "clippy", "bin/cargo-clippy"),
     ("nightly", "rust-src", "lib/rustlib/src/rust/library/core/Cargo.toml"),
     ("stable", "clippy", "bin/cargo-clippy"),
     ("stable", "rustfmt", "bin/cargo-fmt"),
@@ -178,8 +180,7 @@ fn is_debian() -> bool {
 
 fn apt_get(arguments: &[&str]) -> Result<()> {
     // A machine that has just booted is often updating itself: wait for the lock.
-    let environment = ["DEBIAN_FRONTEND=noninteractive", "apt-get", "-oDPkg::Lock::Timeout=300"];
-    run::check(as_root("env")?.args(environment).args(arguments))
+    run::check(as_root("apt-get")?.arg("-oDPkg::Lock::Timeout=300").args(arguments))
 }
 
 /// The package starts a web server on port 80 of the host; the lab needs only the program.
@@ -192,7 +193,7 @@ fn silence_nginx() -> Result<()> {
 }
 
 fn as_root(program: &str) -> Result<Command> {
-    run::as_root(program)
+    run::as_root(Path::new(program), &[("DEBIAN_FRONTEND", OsStr::new("noninteractive"))])
         .context("installing packages needs root, and there is no sudo; run `cargo xtask setup` as root")
 }
 

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 
 use crate::run;
 
-/// Directories that hold nothing written by hand.
+/// What is not written by hand. In a linked worktree `.git` is a file.
 const FOREIGN: [&str; 2] = [".git", "target"];
 
 /// A text file of the workspace.
@@ -45,7 +45,10 @@ fn collect(directory: &Path, prefix: &str, found: &mut Vec<Source>) -> Result<()
         let name = entry.file_name().to_string_lossy().into_owned();
         let path = format!("{prefix}{name}");
         let kind = entry.file_type()?;
-        if kind.is_dir() && !FOREIGN.contains(&name.as_str()) {
+        if FOREIGN.contains(&name.as_str()) {
+            continue;
+        }
+        if kind.is_dir() {
             collect(&entry.path(), &format!("{path}/"), found)?;
         } else if kind.is_file()
             && let Ok(text) = fs::read_to_string(entry.path())

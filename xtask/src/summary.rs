@@ -31,6 +31,14 @@ impl Summary {
         self.failed.extend(other.failed);
         self.skipped.extend(other.skipped);
     }
+
+    /// The same outcome, with a failure if `suite` turned out to have no tests at all.
+    pub fn not_empty(mut self, suite: &str) -> Self {
+        if self == Self::default() {
+            self.failed.push(format!("{suite}: has no tests"));
+        }
+        self
+    }
 }
 
 impl fmt::Display for Summary {
@@ -165,6 +173,12 @@ mod tests {
     #[test]
     fn a_failure_that_no_line_names_is_counted_all_the_same() {
         assert_eq!(parse(&[BAD], false).failed.len(), 1);
+    }
+
+    #[test]
+    fn a_suite_without_tests_is_a_failure_where_tests_are_expected() {
+        assert_eq!(Summary::default().not_empty("lab").failed, ["lab: has no tests"]);
+        assert!(parse(&[OK], true).not_empty("lab").failed.is_empty());
     }
 
     #[test]

@@ -20,6 +20,11 @@ const ROOT_SUITES: [(&str, &str); 3] =
 /// What `--workspace` leaves out: the data plane is no program of this host.
 const HOST_PACKAGES: [&str; 3] = ["--workspace", "--exclude", "nat-ebpf"];
 
+const NO_SUDO: &str = "needs root, and there is no sudo";
+
+/// Where tests find the program under test.
+const NATGW_BIN: &str = "NATGW_BIN";
+
 /// How long the output of a suite that has ended may still be held open by something it left behind.
 const STRAGGLERS: Duration = Duration::from_secs(2);
 
@@ -47,32 +52,34 @@ pub fn run(options: &Options) -> Result<ExitCode> {
 
     let mut summary = Summary::default();
     for suite in built.iter().filter(|built| built.is_test && !needs_root(built)) {
-        summary.add(execute(
-            &name(suite),
-            in_directory(&mut Command::new(&suite.path), suite, natgw),
-            filter,
-        )?);
+        let mut command = Command::new(&suite.path);
+        command.current_dir(&suite.directory).env(NATGW_BIN, natgw);
+        summary.add(execute(&name(suite), &mut command, filter)?);
     }
     let mut cargo = run::cargo();
-    summary.add(execute(
-        "documentation",
-        cargo.args(["test", "--doc"]).args(HOST_PACKAGES).arg("--"),
-        filter,
-    )?);
+    cargo.args(["test", "--quiet", "--doc"]).args(HOST_PACKAGES).arg("--");
+    summary.add(execute("documentation", &mut cargo, filter)?);
 
     let no_root = if options.no_root { Some("--no-root was given") } else { why_not_root() };
     let mut privileged = Summary::default();
     for (package, target) in ROOT_SUITES {
         let suite = built.iter().find(|built| is(built, package, target));
         let suite = suite.with_context(|| format!("cargo has built no test `{target}` of {package}"))?;
-        privileged.add(match (no_root, run::as_root(&suite.path)) {
-            (None, Some(mut command)) => {
-                execute(&name(suite), in_directory(&mut command, suite, natgw), filter)?
-            }
-            (reason, _) => skip(suite, filter, reason.unwrap_or("sudo has gone"))?,
-        });
+        let outcome = as_root(suite, natgw, filter, no_root)?;
+        privileged.add(if filter.is_none() { outcome.not_empty(&name(suite)) } else { outcome });
     }
     Ok(conclude(summary, privileged, run::in_ci()))
+}
+
+/// Runs a suite as root, or skips it where there is a reason why that cannot be.
+fn as_root(suite: &Executable, natgw: &Path, filter: Option<&str>, no_root: Option<&str>) -> Result<Summary> {
+    if let Some(reason) = no_root {
+        return skip(suite, filter, reason);
+    }
+    match run::as_root(&suite.path, &[(NATGW_BIN, natgw.as_os_str())]) {
+        Some(mut command) => execute(&name(suite), command.current_dir(&suite.directory), filter),
+        None => skip(suite, filter, NO_SUDO),
+    }
 }
 
 /// Prints the summary. In CI nothing that needs root may be skipped.
@@ -103,10 +110,6 @@ fn name(suite: &Executable) -> String {
     format!("{}/{}", suite.package, suite.target)
 }
 
-fn in_directory<'a>(command: &'a mut Command, suite: &Executable, natgw: &Path) -> &'a mut Command {
-    command.current_dir(&suite.directory).env("NATGW_BIN", natgw)
-}
-
 /// Why suites cannot run as root; `None` if they can.
 fn why_not_root() -> Option<&'static str> {
     if run::is_root() {
@@ -116,7 +119,7 @@ fn why_not_root() -> Option<&'static str> {
         "The data-plane tests and the lab make network namespaces and load BPF programs: they need root."
     );
     let Some(sudo) = run::find("sudo") else {
-        return Some("needs root, and there is no sudo");
+        return Some(NO_SUDO);
     };
     let granted = Command::new(sudo).arg("--validate").status().is_ok_and(|status| status.success());
     if granted { None } else { Some("needs root, and sudo refused") }
