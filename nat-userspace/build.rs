@@ -59,7 +59,8 @@ fn build() -> Result<(), String> {
 }
 
 fn compile(workspace: &Path, target_dir: &Path) -> Result<(), String> {
-    let arch = env::var("CARGO_CFG_TARGET_ARCH").map_err(|error| format!("CARGO_CFG_TARGET_ARCH: {error}"))?;
+    let arch =
+        env::var("CARGO_CFG_TARGET_ARCH").map_err(|error| format!("CARGO_CFG_TARGET_ARCH: {error}"))?;
     // bpf-linker keeps the types that the kernel wants to see (BTF) only when there is debug information.
     let flags =
         [format!("--cfg=bpf_target_arch=\"{arch}\""), "-Cdebuginfo=2".into(), "-Clink-arg=--btf".into()];
