@@ -31,7 +31,17 @@ pub const RULES: &[Rule] = &[
     },
     Rule {
         directory: "nat-ebpf/src",
-        modules: Only(&["allocate", "flow", "hop", "nacl", "parse", "route"]),
+        modules: Only(&[
+            "admit",
+            "allocate",
+            "fib",
+            "flow",
+            "interface",
+            "nacl",
+            "options",
+            "parse",
+            "route",
+        ]),
         forbidden: r"\bcrate::(?:\{[^}]*)?\b(?:forward|icmp|reply|translate)\b",
         why: "modules that look never use modules that write",
     },
@@ -43,9 +53,9 @@ pub const RULES: &[Rule] = &[
     },
     Rule {
         directory: "nat-ebpf/src",
-        modules: AllBut(&["bench", "packet"]),
-        forbidden: r"\bas \*(?:const|mut)\b|\.cast(?:_const|_mut)?(?:::<|\()",
-        why: "only `packet` makes pointers; take a checked view from it, or `&raw`",
+        modules: AllBut(&["bench", "xdp"]),
+        forbidden: r"\bxdp_md\b|\bbpf_xdp_\w+|\bdata_end\b|\bas \*(?:const|mut) [^c]",
+        why: "only the hook's own module touches packet memory, so that the path stays one for every hook",
     },
     Rule {
         directory: "nat-ebpf/src",

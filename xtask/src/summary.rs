@@ -59,13 +59,16 @@ impl fmt::Display for Summary {
     }
 }
 
-/// Reads libtest's output line by line.
+const NO_REASON: &str = "no reason given";
+
+/// Reads the output of libtest or libtest-mimic line by line.
 pub struct Parser {
     suite: String,
     summary: Summary,
     single: Regex,
     result: Regex,
     failures: usize,
+    ignored: usize,
     results: usize,
 }
 
@@ -76,9 +79,10 @@ impl Parser {
         Self {
             suite: suite.to_owned(),
             summary: Summary::default(),
-            single: regex(r"^test (.+?) +\.\.\. (ignored|FAILED)(?:, (.*))?$"),
+            single: regex(r"^test (.+?) +\.\.\. (ignored|FAILED)(?:, (.*)| \((.*)\))?$"),
             result: regex(r"^test result: \w+\. (\d+) passed; (\d+) failed; (\d+) ignored;"),
             failures: 0,
+            ignored: 0,
             results: 0,
         }
     }
@@ -89,14 +93,15 @@ impl Parser {
             let number = |group: usize| found[group].parse().unwrap_or(0);
             self.summary.passed += number(1);
             self.failures += number(2);
+            self.ignored += number(3);
             self.results += 1;
         } else if let Some(found) = self.single.captures(line) {
             let test = format!("{}: {}", self.suite, &found[1]);
             if &found[2] == "FAILED" {
                 self.summary.failed.push(test);
             } else {
-                let reason = found.get(3).map_or("no reason given", |reason| reason.as_str()).to_owned();
-                self.summary.skipped.push(Skipped { test, reason });
+                let reason = found.get(3).or(found.get(4)).map_or(NO_REASON, |reason| reason.as_str());
+                self.summary.skipped.push(Skipped { test, reason: reason.to_owned() });
             }
         }
     }
@@ -106,10 +111,13 @@ impl Parser {
     /// A suite that died, or that failed without naming a test, counts as a failure of its own: nothing that went
     /// wrong may look like a pass.
     pub fn finish(mut self, success: bool) -> Summary {
-        let unnamed = self.failures.saturating_sub(self.summary.failed.len());
-        self.summary
-            .failed
-            .extend((0..unnamed).map(|_| format!("{}: a test whose name is not known", self.suite)));
+        let nameless = format!("{}: a test whose line was not understood", self.suite);
+        for _ in self.summary.failed.len()..self.failures {
+            self.summary.failed.push(nameless.clone());
+        }
+        for _ in self.summary.skipped.len()..self.ignored {
+            self.summary.skipped.push(Skipped { test: nameless.clone(), reason: NO_REASON.to_owned() });
+        }
         if self.results == 0 {
             self.summary.failed.push(format!("{}: ended without a result", self.suite));
         } else if !success && self.summary.failed.is_empty() {
@@ -148,9 +156,14 @@ mod tests {
 
     #[test]
     fn a_skipped_test_is_listed_with_its_reason() {
+        for line in
+            ["test needs_a_nic ... ignored, no second NIC", "test needs_a_nic ... ignored (no second NIC)"]
+        {
+            let summary = parse(&[line, OK], true);
+            let skipped = Skipped { test: "lab: needs_a_nic".into(), reason: "no second NIC".into() };
+            assert_eq!(summary.skipped, [skipped]);
+        }
         let summary = parse(&["test needs_a_nic ... ignored, no second NIC", OK], true);
-        let skipped = Skipped { test: "lab: needs_a_nic".into(), reason: "no second NIC".into() };
-        assert_eq!(summary.skipped, [skipped]);
         assert!(summary.to_string().starts_with("skipped: lab: needs_a_nic: no second NIC\n"));
     }
 
@@ -171,8 +184,9 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_that_no_line_names_is_counted_all_the_same() {
+    fn what_no_line_names_is_counted_all_the_same() {
         assert_eq!(parse(&[BAD], false).failed.len(), 1);
+        assert_eq!(parse(&["test a ... printed by the test itself", "ignored", OK], true).skipped.len(), 1);
     }
 
     #[test]
