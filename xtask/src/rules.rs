@@ -100,6 +100,7 @@ pub fn check(rule: &Rule, sources: &[Source]) -> Vec<String> {
             format!("{}:{line}: {}", source.path, rule.why)
         }));
     }
+    findings.dedup();
     findings
 }
 

@@ -57,7 +57,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         summary.add(execute(&name(suite), &mut command, filter)?);
     }
     let mut cargo = run::cargo();
-    cargo.args(["test", "--quiet", "--doc"]).args(HOST_PACKAGES).arg("--");
+    cargo.args(["test", "--doc"]).args(HOST_PACKAGES).arg("--");
     summary.add(execute("documentation", &mut cargo, filter)?);
 
     let no_root = if options.no_root { Some("--no-root was given") } else { why_not_root() };
