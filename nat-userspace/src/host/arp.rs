@@ -62,9 +62,8 @@ mod tests {
     #[test]
     fn an_announcement_asks_for_the_address_it_comes_from() {
         let packet = announcement([2, 0, 0, 0, 0, 1], Ipv4Addr::new(203, 0, 113, 10));
-        let expected = [
-            0, 1, 8, 0, 6, 4, 0, 1, 2, 0, 0, 0, 0, 1, 203, 0, 113, 10, 0, 0, 0, 0, 0, 0, 203, 0, 113, 10,
-        ];
+        let expected =
+            [0, 1, 8, 0, 6, 4, 0, 1, 2, 0, 0, 0, 0, 1, 203, 0, 113, 10, 0, 0, 0, 0, 0, 0, 203, 0, 113, 10];
         assert_eq!(packet, expected);
     }
 }
