@@ -51,7 +51,8 @@ impl Host {
         *request.message_mut() = ours(ifindex, address);
         match request.execute().await {
             Ok(()) => {}
-            Err(answer) if is_errno(&answer, libc::EEXIST) => return Ok(Announced::Kept),
+            // Somebody else added it this very moment.
+            Err(answer) if is_errno(&answer, libc::EEXIST) => return Ok(Announced::Foreign),
             Err(answer) => {
                 return Err(HostError::netlink(format!("add {address} to interface {ifindex}"), answer));
             }
@@ -104,9 +105,9 @@ impl Host {
         {
             return Ok(None);
         }
-        Ok(link.attributes.iter().find_map(|attribute| match attribute {
-            LinkAttribute::Address(bytes) => bytes.as_slice().try_into().ok(),
-            _ => None,
+        Ok(link.attributes.iter().find_map(|attribute| {
+            let LinkAttribute::Address(bytes) = attribute else { return None };
+            bytes.as_slice().try_into().ok()
         }))
     }
 

@@ -42,9 +42,10 @@ impl HostError {
     /// Turns the answer to the netlink request that would `request` into an error.
     pub(super) fn netlink(request: impl Into<String>, answer: rtnetlink::Error) -> Self {
         let request = request.into();
-        let source = match answer {
-            rtnetlink::Error::NetlinkError(refusal) => refusal.to_io(),
-            other => io::Error::other(other.to_string()),
+        let source = if let rtnetlink::Error::NetlinkError(refusal) = answer {
+            refusal.to_io()
+        } else {
+            io::Error::other(answer.to_string())
         };
         if source.kind() == io::ErrorKind::PermissionDenied {
             return Self::NotPermitted { request };

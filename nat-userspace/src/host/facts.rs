@@ -1,6 +1,9 @@
 //! What the host looks like: its interfaces, its addresses and its next hops.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr},
+};
 
 use futures_util::TryStreamExt;
 use ipnet::Ipv4Net;
@@ -158,23 +161,23 @@ fn add_kind(interface: &mut HostInterface, info: &[LinkInfo]) {
 
 /// The host's own address in an address message: on a point-to-point link `Address` is the far end.
 pub(super) fn local_address(message: &AddressMessage) -> Option<IpAddr> {
-    let local = message.attributes.iter().find_map(|attribute| match attribute {
-        AddressAttribute::Local(address) => Some(*address),
-        _ => None,
-    });
-    local.or_else(|| {
-        message.attributes.iter().find_map(|attribute| match attribute {
-            AddressAttribute::Address(address) => Some(*address),
-            _ => None,
-        })
-    })
+    let mut far_or_own = None;
+    for attribute in &message.attributes {
+        if let AddressAttribute::Local(address) = attribute {
+            return Some(*address);
+        }
+        if let AddressAttribute::Address(address) = attribute {
+            far_or_own = Some(*address);
+        }
+    }
+    far_or_own
 }
 
 async fn gateways(handle: &Handle) -> Result<Vec<(u32, Ipv4Addr)>, HostError> {
     let every_route = RouteMessageBuilder::<Ipv4Addr>::new().build();
     let mut routes = Box::pin(handle.route().get(every_route).execute());
     let refused = |answer| HostError::netlink("list the routes", answer);
-    let mut gateways = std::collections::BTreeSet::new();
+    let mut gateways = BTreeSet::new();
     while let Some(route) = routes.try_next().await.map_err(refused)? {
         gateways.extend(next_hops(&route));
     }
@@ -203,8 +206,8 @@ fn next_hops(route: &RouteMessage) -> Vec<(u32, Ipv4Addr)> {
 }
 
 fn gateway(attributes: &[RouteAttribute]) -> Option<Ipv4Addr> {
-    attributes.iter().find_map(|attribute| match attribute {
-        RouteAttribute::Gateway(RouteAddress::Inet(address)) => Some(*address),
-        _ => None,
+    attributes.iter().find_map(|attribute| {
+        let RouteAttribute::Gateway(RouteAddress::Inet(address)) = attribute else { return None };
+        Some(*address)
     })
 }

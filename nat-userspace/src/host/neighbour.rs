@@ -37,7 +37,7 @@ pub struct Neighbour {
 impl Neighbour {
     /// The neighbour a message tells of; `None` if it is not an IPv4 one.
     pub(super) fn from_message(message: &NeighbourMessage) -> Option<Self> {
-        let state = message.header.state.clone();
+        let state = message.header.state;
         let (mut address, mut mac, mut managed) = (None, None, false);
         for attribute in &message.attributes {
             if let NeighbourAttribute::Destination(NeighbourAddress::Inet(v4)) = attribute {

@@ -97,6 +97,10 @@ impl Seen {
         })
     }
 
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "netlink's vocabulary grows; what is new is no news here"
+    )]
     fn change(&mut self, message: NetlinkMessage<RouteNetlinkMessage>) -> Option<HostChange> {
         use RouteNetlinkMessage as Message;
         match message.payload {
