@@ -2,6 +2,7 @@
 
 pub mod cli;
 pub mod config;
+pub mod controller;
 pub mod datapath;
 pub mod host;
 pub mod plan;

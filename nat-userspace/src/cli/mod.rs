@@ -4,12 +4,15 @@ pub mod args;
 mod check;
 mod completions;
 mod config;
+mod detach;
 mod output;
+mod run;
 
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Parser;
+use tracing_subscriber::EnvFilter;
 
 use args::{Cli, ConfigVerb, Verb};
 
@@ -22,6 +25,7 @@ pub const FAILURE: u8 = 2;
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
+    log_to_stderr();
     dispatch(&cli).unwrap_or_else(|error| {
         for line in format!("{error:#}").lines() {
             eprintln!("natgw: {line}");
@@ -36,7 +40,7 @@ fn dispatch(cli: &Cli) -> Result<ExitCode> {
         Verb::Config(ConfigVerb::Sample) => config::sample(),
         Verb::Completions(args) => completions::shell(args),
         Verb::Man(args) => completions::man(args),
-        Verb::Run(_) => not_wired("run"),
+        Verb::Run(args) => run::execute(&cli.pin_dir, args),
         Verb::Status(_) => not_wired("status"),
         Verb::Flows(_) => not_wired("flows"),
         Verb::Drops(_) => not_wired("drops"),
@@ -44,8 +48,19 @@ fn dispatch(cli: &Cli) -> Result<ExitCode> {
         Verb::Nacl(_) => not_wired("nacl"),
         Verb::Route(_) => not_wired("route"),
         Verb::Bench(_) => not_wired("bench"),
-        Verb::Detach => not_wired("detach"),
+        Verb::Detach => detach::execute(&cli.pin_dir),
     }
+}
+
+/// Logs of this process; `NATGW_LOG` selects them as `RUST_LOG` does elsewhere.
+fn log_to_stderr() {
+    let filter = EnvFilter::try_from_env("NATGW_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+}
+
+/// What the verbs that talk to the kernel run on: one thread is plenty.
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
 }
 
 /// PLACEHOLDER, the only one: where the verbs' own modules (`run::execute` and its like) are called once they exist.

@@ -17,5 +17,5 @@ pub use error::DatapathError;
 pub use load::{Datapath, LoadOptions};
 pub use log::forward_log;
 pub use maps::Maps;
-pub use pins::Pins;
+pub use pins::{Lock, Pins};
 pub use sessions::{Flow, Session, now};

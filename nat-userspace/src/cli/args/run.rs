@@ -114,3 +114,11 @@ pub enum DataPlaneLog {
     /// And what helps to find a fault
     Debug,
 }
+
+impl DataPlaneLog {
+    /// The level as the data plane's log numbers it; 0 is off.
+    #[must_use]
+    pub const fn level(self) -> u8 {
+        self as u8
+    }
+}
