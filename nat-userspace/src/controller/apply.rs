@@ -48,7 +48,12 @@ impl Controller {
     }
 
     /// Attaches what is new, changes the maps, and lets go of what is no longer named.
-    pub(super) async fn put_into_force(&mut self, config: Config, plan: Plan, facts: &HostFacts) -> Result<()> {
+    pub(super) async fn put_into_force(
+        &mut self,
+        config: Config,
+        plan: Plan,
+        facts: &HostFacts,
+    ) -> Result<()> {
         let attached = self.attach(&config, &plan, facts)?;
         self.datapath.maps.apply(&plan)?;
         let withdrawn = self.plan.elastic_ips.keys().any(|address| !plan.elastic_ips.contains_key(address));
@@ -103,7 +108,8 @@ impl Controller {
     /// Takes the program off the devices that the plan does not name.
     fn detach_others(&self, plan: &Plan, facts: &HostFacts) -> Result<()> {
         for name in self.pins.attached()? {
-            let named = facts.interface(&name).is_some_and(|interface| plan.devices.contains(&interface.index));
+            let named =
+                facts.interface(&name).is_some_and(|interface| plan.devices.contains(&interface.index));
             if !named {
                 self.datapath.detach(&self.pins, &name)?;
             }
@@ -114,8 +120,13 @@ impl Controller {
     /// Adds the plan's Elastic IPs to their interfaces and withdraws those that natgw had added and the plan does
     /// not name.
     async fn announce(&mut self, plan: &Plan) -> Result<()> {
-        let gone: Vec<(u32, Ipv4Addr)> =
-            self.applied.announced.iter().filter(|address| !plan.announced.contains(address)).copied().collect();
+        let gone: Vec<(u32, Ipv4Addr)> = self
+            .applied
+            .announced
+            .iter()
+            .filter(|address| !plan.announced.contains(address))
+            .copied()
+            .collect();
         for (ifindex, address) in gone {
             self.host.withdraw(ifindex, address).await?;
         }
@@ -123,7 +134,9 @@ impl Controller {
         for &(ifindex, address) in &plan.announced {
             let announced = self.host.announce(ifindex, address).await?;
             if announced == Announced::Foreign {
-                tracing::warn!("{address} is the host's own address: natgw takes all its packets that belong to sessions, and drops the rest");
+                tracing::warn!(
+                    "{address} is the host's own address: natgw takes all its packets that belong to sessions, and drops the rest"
+                );
             } else if !self.applied.announced.contains(&(ifindex, address)) {
                 self.applied.announced.push((ifindex, address));
             }
@@ -133,8 +146,12 @@ impl Controller {
 
     /// Has the kernel find the next hops of its routes, so that the first packet finds them.
     async fn resolve_next_hops(&self, facts: &HostFacts) {
-        let mut waiting: Vec<(u32, Ipv4Addr)> =
-            facts.gateways.iter().filter(|(ifindex, _)| self.plan.interfaces.contains_key(ifindex)).copied().collect();
+        let mut waiting: Vec<(u32, Ipv4Addr)> = facts
+            .gateways
+            .iter()
+            .filter(|(ifindex, _)| self.plan.interfaces.contains_key(ifindex))
+            .copied()
+            .collect();
         for &(ifindex, address) in &waiting {
             if let Err(error) = self.host.keep_resolved(ifindex, address).await {
                 tracing::warn!("next hop {address} cannot be resolved: {error}");
@@ -144,7 +161,9 @@ impl Controller {
         while !waiting.is_empty() && tokio::time::Instant::now() < deadline {
             let known = self.host.neighbours().await.unwrap_or_default();
             waiting.retain(|&(ifindex, address)| {
-                !known.iter().any(|found| found.ifindex == ifindex && found.address == address && found.mac.is_some())
+                !known
+                    .iter()
+                    .any(|found| found.ifindex == ifindex && found.address == address && found.mac.is_some())
             });
             tokio::time::sleep(Duration::from_millis(20)).await;
         }

@@ -36,7 +36,9 @@ pub(super) async fn wait_for_lock(pins: &Pins, pid: Pid) -> Result<Lock> {
         }
         tokio::time::sleep(PAUSE).await;
     }
-    bail!("the controller with process id {pid} does not end; end it with `kill -9 {pid}`, the data plane goes on");
+    bail!(
+        "the controller with process id {pid} does not end; end it with `kill -9 {pid}`, the data plane goes on"
+    );
 }
 
 /// The process that keeps the gateway, as far as it is one of natgw's.

@@ -67,7 +67,8 @@ impl Controller {
         facts: &HostFacts,
     ) -> Result<Self> {
         let loopback_enabled = enable_fib_lookup()?;
-        let options = LoadOptions { max_sessions: config.max_sessions, log_level: args.data_plane_log.level() };
+        let options =
+            LoadOptions { max_sessions: config.max_sessions, log_level: args.data_plane_log.level() };
         let datapath = Datapath::pinned(&options, pins)?;
         let before = datapath.maps.applied()?;
         let applied = Applied {
