@@ -1,0 +1,1 @@
+pub fn scenarios() -> Vec<crate::Scenario> { Vec::new() }
