@@ -14,7 +14,8 @@ use nix::errno::Errno;
 use nix::libc::sockaddr_ll;
 use nix::net::if_::if_nametoindex;
 use nix::sys::socket::{
-    AddressFamily, LinkAddr, SockFlag, SockProtocol, SockType, SockaddrLike, bind, recvfrom, setsockopt, socket, sockopt,
+    AddressFamily, LinkAddr, SockFlag, SockProtocol, SockType, SockaddrLike, bind, recvfrom, setsockopt,
+    socket, sockopt,
 };
 use nix::sys::time::TimeVal;
 
@@ -102,7 +103,8 @@ impl Drop for Capture {
 fn open(interface: &str) -> Result<OwnedFd> {
     let index = if_nametoindex(interface).with_context(|| format!("no interface {interface}"))?;
     let family = AddressFamily::Packet;
-    let fd = socket(family, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::EthAll).context("packet socket")?;
+    let fd = socket(family, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::EthAll)
+        .context("packet socket")?;
     setsockopt(&fd, sockopt::RcvBufForce, &(64 << 20)).context("receive buffer of the capture")?;
     setsockopt(&fd, sockopt::ReceiveTimeout, &TimeVal::new(0, 50_000))?;
     bind(fd.as_raw_fd(), &link_address(index)?).with_context(|| format!("cannot capture on {interface}"))?;
@@ -122,7 +124,8 @@ fn link_address(index: u32) -> Result<LinkAddr> {
         sll_addr: [0; 8],
     };
     // SAFETY: the pointer is to a whole sockaddr_ll whose family says so; it is copied before `raw` goes away.
-    let address = unsafe { LinkAddr::from_raw((&raw const raw).cast(), Some(size_of::<sockaddr_ll>() as u32)) };
+    let address =
+        unsafe { LinkAddr::from_raw((&raw const raw).cast(), Some(size_of::<sockaddr_ll>() as u32)) };
     address.context("a link address was refused")
 }
 

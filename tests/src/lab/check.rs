@@ -84,7 +84,8 @@ pub fn outside_udp(lab: &Lab) -> Result<String> {
     let socket = traffic::udp_socket(&lab.host(Node::S1), (S1, 5353))?;
     socket.connect((ELASTIC_IP, 53))?;
     socket.send(b"let me in")?;
-    let answer = traffic::receive(&socket).context("a datagram to the Elastic IP was answered by an ICMP error")?;
+    let answer =
+        traffic::receive(&socket).context("a datagram to the Elastic IP was answered by an ICMP error")?;
     ensure!(answer.is_none(), "a datagram to the Elastic IP was answered");
     Ok(format!("{S1} → {ELASTIC_IP} port 53: silence"))
 }
@@ -94,10 +95,14 @@ pub fn outside_udp(lab: &Lab) -> Result<String> {
 /// # Errors
 /// When anything but silence comes back.
 pub fn outside_ping(lab: &Lab) -> Result<String> {
-    let output = lab.host(Node::S1).try_run(&["ping", "-n", "-c2", "-i0.2", "-W1", &ELASTIC_IP.to_string()])?;
+    let output =
+        lab.host(Node::S1).try_run(&["ping", "-n", "-c2", "-i0.2", "-W1", &ELASTIC_IP.to_string()])?;
     let summary = output.stdout.lines().find(|line| line.contains("packets transmitted"));
     let summary = summary.context("ping printed no summary")?;
-    ensure!(summary.contains(" 0 received, 100% packet loss"), "a ping to the Elastic IP was answered: {summary}");
+    ensure!(
+        summary.contains(" 0 received, 100% packet loss"),
+        "a ping to the Elastic IP was answered: {summary}"
+    );
     Ok(summary.to_owned())
 }
 

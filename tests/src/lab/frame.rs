@@ -101,7 +101,8 @@ mod tests {
     const ETHERNET: usize = 14;
 
     fn udp(source: [u8; 4]) -> Vec<u8> {
-        let builder = PacketBuilder::ethernet2([2; 6], [4; 6]).ipv4(source, [192, 0, 2, 10], 64).udp(4000, 53);
+        let builder =
+            PacketBuilder::ethernet2([2; 6], [4; 6]).ipv4(source, [192, 0, 2, 10], 64).udp(4000, 53);
         let mut frame = Vec::new();
         builder.write(&mut frame, b"question").expect("a vector takes every byte");
         frame

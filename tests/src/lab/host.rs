@@ -79,7 +79,10 @@ impl Host {
     }
 
     /// Runs a closure in this namespace, on a thread of its own.
-    pub fn thread<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<Result<T>> {
+    pub fn thread<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> JoinHandle<Result<T>> {
         let namespace = self.namespace.clone();
         thread::spawn(move || {
             let file = File::open(&namespace);

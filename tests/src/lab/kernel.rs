@@ -43,7 +43,9 @@ impl KernelNat {
 
 impl Drop for KernelNat {
     fn drop(&mut self) {
-        if self.running && let Err(error) = self.take_off() {
+        if self.running
+            && let Err(error) = self.take_off()
+        {
             eprintln!("kernel NAT: {error:#}");
         }
     }

@@ -89,8 +89,16 @@ impl Lab {
             lab.namespaces.push((node, Namespace::create(&format!("{}-{}", lab.id, node.name()))?));
         }
         topology::build(&lab)?;
-        lab.captures.push(Capture::start(&lab.host(Node::Router), "gw", &lab.directory.join("external.pcap"))?);
-        lab.captures.push(Capture::start(&lab.host(Node::Switch), "gw", &lab.directory.join("internal.pcap"))?);
+        lab.captures.push(Capture::start(
+            &lab.host(Node::Router),
+            "gw",
+            &lab.directory.join("external.pcap"),
+        )?);
+        lab.captures.push(Capture::start(
+            &lab.host(Node::Switch),
+            "gw",
+            &lab.directory.join("internal.pcap"),
+        )?);
         Ok(lab)
     }
 

@@ -191,7 +191,8 @@ impl Natgw {
         if !output.success() {
             bail!("natgw {} failed ({}): {}", arguments.join(" "), output.status, output.stderr.trim());
         }
-        serde_json::from_str(&output.stdout).with_context(|| format!("natgw {}: no JSON", arguments.join(" ")))
+        serde_json::from_str(&output.stdout)
+            .with_context(|| format!("natgw {}: no JSON", arguments.join(" ")))
     }
 
     /// The sessions, as `natgw flows` tells them.
@@ -218,7 +219,8 @@ impl Natgw {
         let drops = self.json(&["drops", "--all"])?;
         let rows = drops.as_array().context("natgw drops: no array")?;
         let row = rows.iter().find(|row| row["reason"] == reason);
-        row.and_then(|row| row["packets"].as_u64()).with_context(|| format!("natgw drops: no reason {reason}"))
+        row.and_then(|row| row["packets"].as_u64())
+            .with_context(|| format!("natgw drops: no reason {reason}"))
     }
 
     /// Takes the gateway off and looks for leftovers.
@@ -300,7 +302,8 @@ fn mount_bpffs() -> Result<()> {
     if statfs(sweep::BPFFS).is_ok_and(|held| held.filesystem_type() == BPF_FS_MAGIC) {
         return Ok(());
     }
-    mount(Some("bpf"), sweep::BPFFS, Some("bpf"), MsFlags::empty(), None::<&str>).context("cannot mount bpffs")
+    mount(Some("bpf"), sweep::BPFFS, Some("bpf"), MsFlags::empty(), None::<&str>)
+        .context("cannot mount bpffs")
 }
 
 fn number_after(line: &str, label: &str) -> Result<u64> {

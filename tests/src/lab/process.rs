@@ -202,7 +202,11 @@ impl Drop for Process {
     }
 }
 
-fn read_lines(from: impl Read + Send + 'static, stream: Stream, transcript: &Arc<Transcript>) -> JoinHandle<()> {
+fn read_lines(
+    from: impl Read + Send + 'static,
+    stream: Stream,
+    transcript: &Arc<Transcript>,
+) -> JoinHandle<()> {
     let transcript = Arc::clone(transcript);
     thread::spawn(move || {
         let mut reader = BufReader::new(from);

@@ -85,7 +85,8 @@ impl Settings {
             let _ = writeln!(text, "{name} = {seconds}");
         }
         let elastic_ip = self.elastic_ip();
-        let routes: String = self.routes.iter().map(|route| format!("  {},\n", inline_route(*route))).collect();
+        let routes: String =
+            self.routes.iter().map(|route| format!("  {},\n", inline_route(*route))).collect();
         let rules: String = self.outbound_rules.iter().map(|rule| format!("  {rule},\n")).collect();
         let (internal, external) = (self.internal, self.external);
         let _ = write!(

@@ -119,7 +119,8 @@ impl Plan {
 pub(super) fn build(lab: &Lab) -> Result<()> {
     for node in Node::ALL {
         let host = lab.host(node);
-        host.within(move || tune(node)).with_context(|| format!("cannot set the sysctls of {}", node.name()))?;
+        host.within(move || tune(node))
+            .with_context(|| format!("cannot set the sysctls of {}", node.name()))?;
         ip(&host, "link set dev lo up\n")?;
     }
     build_switch(lab)?;

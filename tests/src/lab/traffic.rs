@@ -195,7 +195,12 @@ impl Load {
 }
 
 /// One datagram per `interval` and never a burst: what the scheduler took is not made up for.
-fn send_steadily(socket: &UdpSocket, remote: (Ipv4Addr, u16), interval: Duration, stop: &AtomicBool) -> Result<u64> {
+fn send_steadily(
+    socket: &UdpSocket,
+    remote: (Ipv4Addr, u16),
+    interval: Duration,
+    stop: &AtomicBool,
+) -> Result<u64> {
     let mut next = Instant::now();
     let mut number: u64 = 0;
     while !stop.load(Ordering::Relaxed) {

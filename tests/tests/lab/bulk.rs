@@ -35,7 +35,8 @@ pub fn downloads(lab: &Lab) -> Result<()> {
     let original = nginx.add_random_file(lab, "random", 100_000_000)?;
     let download = format!("curl -sS -m120 http://{S1}/random | sha256sum");
     let nodes = [Node::H1, Node::H2].into_iter().cycle().take(8);
-    let running: Vec<_> = nodes.map(|node| lab.host(node).spawn(&["sh", "-c", &download])).collect::<Result<_>>()?;
+    let running: Vec<_> =
+        nodes.map(|node| lab.host(node).spawn(&["sh", "-c", &download])).collect::<Result<_>>()?;
     for process in running {
         let output = process.wait()?;
         let hash = nginx::first_word(&output.stdout)?;
@@ -50,7 +51,11 @@ fn ten_thousand_sessions_through_one_elastic_ip_are_all_listed(lab: &Lab) -> Res
     let server = EchoServer::start(&lab.host(Node::S1), (S1, 9000))?;
     open_sessions(lab)?;
     let clients = server.clients();
-    ensure!(clients.len() == usize::from(SESSIONS), "the server saw {} clients, not {SESSIONS}", clients.len());
+    ensure!(
+        clients.len() == usize::from(SESSIONS),
+        "the server saw {} clients, not {SESSIONS}",
+        clients.len()
+    );
     ensure!(clients.iter().all(|client| *client.ip() == ELASTIC_IP), "a client is not the Elastic IP");
     let flows = gateway.flows()?;
     let status = gateway.sessions()?;
@@ -69,7 +74,8 @@ fn ten_thousand_sessions_through_one_elastic_ip_are_all_listed(lab: &Lab) -> Res
 fn open_sessions(lab: &Lab) -> Result<()> {
     lab.host(Node::H1).within(|| {
         for port in 20_000..20_000 + SESSIONS {
-            let socket = std::net::UdpSocket::bind((H1, port)).with_context(|| format!("cannot bind port {port}"))?;
+            let socket =
+                std::net::UdpSocket::bind((H1, port)).with_context(|| format!("cannot bind port {port}"))?;
             socket.send_to(b"open", (S1, 9000))?;
             // A breath every so often: the links between the namespaces hold only 256 frames.
             if port % 50 == 0 {

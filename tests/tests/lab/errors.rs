@@ -62,6 +62,9 @@ pub fn learn_mtu(lab: &Lab, mtu: u32) -> Result<()> {
     let learned = check::learned_mtu(lab, Node::H1, S1)?.context("the private host has learned no MTU")?;
     ensure!(learned == mtu, "the private host has learned an MTU of {learned}, not {mtu}");
     let largest = vec![7; usize::try_from(mtu)? - 28];
-    ensure!(traffic::exchange(&socket, (S1, 7), &largest)?, "a datagram that fills the MTU of {mtu} does not pass");
+    ensure!(
+        traffic::exchange(&socket, (S1, 7), &largest)?,
+        "a datagram that fills the MTU of {mtu} does not pass"
+    );
     Ok(())
 }

@@ -8,7 +8,6 @@ mod bulk;
 mod control;
 mod errors;
 mod invariants;
-mod lifecycle;
 mod policy;
 mod reach;
 mod refusal;
@@ -38,7 +37,8 @@ macro_rules! scenarios {
 use scenarios;
 
 /// Programs that the scenarios call.
-const TOOLS: [&str; 9] = ["ip", "ethtool", "nft", "nginx", "curl", "ping", "traceroute", "setpriv", "sha256sum"];
+const TOOLS: [&str; 9] =
+    ["ip", "ethtool", "nft", "nginx", "curl", "ping", "traceroute", "setpriv", "sha256sum"];
 
 fn main() {
     sweep::prepare();
@@ -52,7 +52,6 @@ fn main() {
         bulk::scenarios(),
         policy::scenarios(),
         control::scenarios(),
-        lifecycle::scenarios(),
         invariants::scenarios(),
         refusal::scenarios(),
     ];
@@ -90,5 +89,7 @@ fn obstacle(scenario: &Scenario) -> Option<String> {
 
 fn is_installed(tool: &str) -> bool {
     let path = env::var_os("PATH").unwrap_or_default();
-    env::split_paths(&path).chain([Path::new("/usr/sbin").to_owned()]).any(|directory| directory.join(tool).is_file())
+    env::split_paths(&path)
+        .chain([Path::new("/usr/sbin").to_owned()])
+        .any(|directory| directory.join(tool).is_file())
 }

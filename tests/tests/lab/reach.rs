@@ -82,7 +82,10 @@ fn an_elastic_ip_that_the_router_routes_here_needs_no_address(lab: &Lab) -> Resu
     let gateway = Natgw::start(lab, &Settings::of(lab.plan()))?;
     lab.warm_up()?;
     let addresses = lab.host(Node::Gateway).run(&["ip", "-4", "addr", "show"])?.stdout;
-    ensure!(!addresses.contains(&ELASTIC_IP.to_string()), "the Elastic IP is an address of the gateway:\n{addresses}");
+    ensure!(
+        !addresses.contains(&ELASTIC_IP.to_string()),
+        "the Elastic IP is an address of the gateway:\n{addresses}"
+    );
     everything(lab)?;
     gateway.detach()
 }

@@ -57,7 +57,8 @@ pub fn tcp(
 
 /// An IPv4 packet of protocol 47 (GRE), which the gateway does not translate.
 pub fn gre(source: Ipv4Addr, destination: Ipv4Addr) -> Result<Vec<u8>> {
-    let mut header = etherparse::Ipv4Header::new(4, 64, etherparse::IpNumber::GRE, source.octets(), destination.octets())?;
+    let mut header =
+        etherparse::Ipv4Header::new(4, 64, etherparse::IpNumber::GRE, source.octets(), destination.octets())?;
     header.header_checksum = header.calc_header_checksum();
     let mut packet = Vec::new();
     header.write(&mut packet)?;
@@ -70,11 +71,11 @@ pub fn send(host: &Host, packet: &[u8]) -> Result<()> {
     let packet = packet.to_vec();
     host.within(move || {
         // This protocol means that the packet brings its own IP header.
-        let fd: OwnedFd = socket(AddressFamily::Inet, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::Raw)?;
+        let fd: OwnedFd =
+            socket(AddressFamily::Inet, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::Raw)?;
         let destination = packet.get(16..20).context("a packet without a destination")?;
         let address = SockaddrIn::new(destination[0], destination[1], destination[2], destination[3], 0);
         sendto(fd.as_raw_fd(), &packet, &address, MsgFlags::empty()).context("cannot send a raw packet")?;
         Ok(())
     })
 }
-

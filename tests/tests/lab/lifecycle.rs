@@ -1,1 +1,0 @@
-pub fn scenarios() -> Vec<crate::Scenario> { Vec::new() }
