@@ -117,7 +117,7 @@ fn detach_leaves_nothing_behind(lab: &Lab) -> Result<()> {
 
 /// The gateway's forwarding switches: all, and each interface.
 fn forwarding(lab: &Lab) -> Result<Vec<String>> {
-    let interfaces = ["all", lab.plan().internal(), lab.plan().external()];
+    let interfaces = ["all", "lo", lab.plan().internal(), lab.plan().external()];
     lab.host(Node::Gateway).within(move || {
         let files = interfaces.map(|name| format!("/proc/sys/net/ipv4/conf/{name}/forwarding"));
         files.iter().map(|file| fs::read_to_string(file).with_context(|| file.clone())).collect()

@@ -65,7 +65,7 @@ fn trial(scenario: Scenario) -> Trial {
         Some(reason) => Ok(Completion::ignored_with(reason)),
         None => match perform(&scenario) {
             Ok(()) => Ok(Completion::Completed),
-            Err(error) => Err(Failed::from(format!("{error:?}"))),
+            Err(error) => Err(Failed::from(format!("{error:#}"))),
         },
     })
 }
