@@ -34,7 +34,7 @@ pub fn run() -> Result<()> {
         "natgw: a NAT gateway between two private hosts and the internet, all in network namespaces\n{PICTURE}"
     );
     perform()?;
-    step("Nothing is left behind", || nothing_left())?;
+    step("Nothing is left behind", nothing_left)?;
     println!("\nEvery step held, in {:.0} s.", started.elapsed().as_secs_f32());
     Ok(())
 }

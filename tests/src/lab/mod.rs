@@ -75,7 +75,7 @@ impl Lab {
     pub fn new(plan: Plan) -> Result<Self> {
         sweep::prepare();
         let id = format!("{}{}-{}", sweep::PREFIX, this::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let directory = std::env::temp_dir().join(format!("natgw-{id}"));
+        let directory = std::env::temp_dir().join(format!("{}{id}", sweep::DIRECTORY_PREFIX));
         fs::create_dir_all(&directory).with_context(|| format!("cannot create {}", directory.display()))?;
         let mut lab = Self {
             plan,
@@ -114,7 +114,7 @@ impl Lab {
         &self.id
     }
 
-    /// Directory for configuration files, logs and captures; removed with a lab whose captures held.
+    /// Directory for configuration files, logs and captures; removed with a lab whose captures held, else renamed.
     #[must_use]
     pub fn directory(&self) -> &Path {
         &self.directory
@@ -168,7 +168,7 @@ impl Lab {
     /// Fails on any bad checksum on either side and on any internal address on the external link.
     ///
     /// # Errors
-    /// Names the first offending packets and the capture files, which are kept.
+    /// Names the first offending packets; the capture files are kept, and the lab's end says where.
     pub fn verify_captures(&self) -> Result<()> {
         let mut findings = Vec::new();
         for capture in &self.captures {
@@ -176,7 +176,7 @@ impl Lab {
         }
         if !findings.is_empty() {
             let all = findings.join("\n  ");
-            bail!("the captures hold bad packets:\n  {all}\n  captures: {}", self.directory.display());
+            bail!("the captures hold bad packets:\n  {all}");
         }
         self.discard();
         Ok(())
@@ -192,11 +192,17 @@ impl Drop for Lab {
     fn drop(&mut self) {
         self.captures.clear();
         self.namespaces.clear();
+        // What a gateway that failed has pinned; usually there is nothing.
+        let _ = fs::remove_dir_all(Path::new(sweep::BPFFS).join(&self.id));
         if self.discarded.load(Ordering::Relaxed) && !std::thread::panicking() {
             // A leftover directory harms nobody, and there is no one to tell.
             let _ = fs::remove_dir_all(&self.directory);
-        } else {
-            eprintln!("captures and logs are kept in {}", self.directory.display());
+            return;
+        }
+        let kept = std::env::temp_dir().join(format!("natgw-kept-{}", self.id));
+        match fs::rename(&self.directory, &kept) {
+            Ok(()) => eprintln!("captures and logs are kept in {}", kept.display()),
+            Err(error) => eprintln!("captures and logs in {} are lost: {error}", self.directory.display()),
         }
     }
 }

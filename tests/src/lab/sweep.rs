@@ -1,10 +1,10 @@
 //! Removes what labs leave behind: those of dead processes at the start, our own on SIGINT and SIGTERM.
 
-use std::fs;
 use std::path::Path;
 use std::process;
 use std::sync::Once;
 use std::thread;
+use std::{env, fs};
 
 use nix::sys::signal::{SigSet, Signal};
 
@@ -12,6 +12,9 @@ use crate::lab::namespace;
 
 /// What the name of every namespace and pin directory of a lab begins with; the pid follows.
 pub const PREFIX: &str = "lab-";
+
+/// What the name of a running lab's directory, in the directory for temporary files, has before that.
+pub const DIRECTORY_PREFIX: &str = "natgw-";
 
 /// Where the gateways of the labs pin their programs and maps.
 pub const BPFFS: &str = "/sys/fs/bpf";
@@ -37,24 +40,26 @@ pub fn prepare() {
     });
 }
 
-/// Removes the namespaces and pin directories of every lab whose pid satisfies `of`.
+/// Removes the namespaces, pins and temporary files of every lab whose pid satisfies `of`.
 fn sweep(of: impl Fn(u32) -> bool) {
-    for name in names_in(namespace::DIRECTORY, &of) {
+    for name in names_in(Path::new(namespace::DIRECTORY), "", &of) {
         if let Err(error) = namespace::remove(&name) {
             eprintln!("namespace {name} is left behind: {error:#}");
         }
     }
-    for name in names_in(BPFFS, &of) {
-        // bpffs allows removing files one by one, which is what remove_dir_all does.
-        let _ = fs::remove_dir_all(Path::new(BPFFS).join(name));
+    for (directory, prefix) in [(Path::new(BPFFS), ""), (&env::temp_dir(), DIRECTORY_PREFIX)] {
+        for name in names_in(directory, prefix, &of) {
+            // It works on bpffs too, because it removes file by file; what cannot go now is tried again next time.
+            let _ = fs::remove_dir_all(directory.join(name));
+        }
     }
 }
 
-/// The entries of `directory` that belong to labs whose pid satisfies `of`.
-fn names_in(directory: &str, of: impl Fn(u32) -> bool) -> Vec<String> {
+/// The entries of `directory`, named with `prefix`, that belong to labs whose pid satisfies `of`.
+fn names_in(directory: &Path, prefix: &str, of: impl Fn(u32) -> bool) -> Vec<String> {
     let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
     let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
-    names.filter(|name| owner(name).is_some_and(&of)).collect()
+    names.filter(|name| name.strip_prefix(prefix).and_then(owner).is_some_and(&of)).collect()
 }
 
 /// The pid in `lab-<pid>-…`.
