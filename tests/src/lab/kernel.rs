@@ -1,6 +1,8 @@
 //! The baseline: the kernel forwards and nftables translates.
 
-use anyhow::Result;
+use std::fs;
+
+use anyhow::{Context, Result};
 
 use crate::lab::host::Host;
 use crate::lab::{ELASTIC_IP, Lab, Node};
@@ -21,7 +23,7 @@ impl KernelNat {
         let gateway = Self { host: lab.host(Node::Gateway), external: lab.plan().external(), running: true };
         gateway.host.run_with_input(&["nft", "-f", "-"], &rules())?;
         gateway.host.run(&["ip", "addr", "add", &format!("{ELASTIC_IP}/32"), "dev", gateway.external])?;
-        gateway.host.run(&["sysctl", "-qw", "net.ipv4.ip_forward=1"])?;
+        gateway.forward("1")?;
         Ok(gateway)
     }
 
@@ -35,9 +37,14 @@ impl KernelNat {
 
     fn take_off(&mut self) -> Result<()> {
         self.running = false;
-        self.host.run(&["sysctl", "-qw", "net.ipv4.ip_forward=0"])?;
+        self.forward("0")?;
         self.host.run(&["nft", "delete", "table", "ip", "lab"])?;
         self.host.run(&["ip", "addr", "del", &format!("{ELASTIC_IP}/32"), "dev", self.external]).map(drop)
+    }
+
+    fn forward(&self, value: &'static str) -> Result<()> {
+        let file = "/proc/sys/net/ipv4/ip_forward";
+        self.host.within(move || fs::write(file, value).with_context(|| format!("cannot write {file}")))
     }
 }
 

@@ -73,7 +73,7 @@ fn no_privilege_is_refused(lab: &Lab) -> Result<()> {
     let command = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all", &copy];
     let command = [&command[..], &["--pin-dir", &pins, "run", "--config", &config]].concat();
     let output = lab.host(Node::Gateway).try_run(&command)?;
-    expect_refusal(&gateway, &output, "root")
+    expect_refusal(&gateway, &output, "CAP_BPF")
 }
 
 fn verbs_without_a_gateway_say_that_nothing_runs(lab: &Lab) -> Result<()> {
