@@ -76,21 +76,33 @@ impl Settings {
     /// The configuration file.
     #[must_use]
     pub fn to_toml(&self) -> String {
-        let mut text = String::new();
-        if !self.timeouts.is_empty() {
-            text.push_str("[timeouts]\n");
-        }
-        for (name, seconds) in &self.timeouts {
-            // Writing to a string cannot fail.
-            let _ = writeln!(text, "{name} = {seconds}");
-        }
-        let elastic_ip = self.elastic_ip();
-        let routes: String =
-            self.routes.iter().map(|route| format!("  {},\n", inline_route(*route))).collect();
-        let rules: String = self.outbound_rules.iter().map(|rule| format!("  {rule},\n")).collect();
+        [self.timeouts(), self.network(), self.elastic_ip(), self.policy(), self.appendix.clone()].concat()
+    }
+
+    /// The same gateway by flags alone, as far as flags can say it.
+    #[must_use]
+    pub fn to_flags(&self) -> Vec<String> {
+        let arp = if self.routed { "routed" } else { "announce" };
+        let elastic_ip = ELASTIC_IP.to_string();
+        let flags = [
+            ("--internal", self.internal),
+            ("--external", self.external),
+            ("--elastic-ip", &elastic_ip),
+            ("--private-cidr", "10.0.0.0/16"),
+            ("--arp", arp),
+        ];
+        flags.iter().flat_map(|(flag, value)| [(*flag).to_owned(), (*value).to_owned()]).collect()
+    }
+
+    fn timeouts(&self) -> String {
+        let lines: String =
+            self.timeouts.iter().map(|(name, seconds)| format!("{name} = {seconds}\n")).collect();
+        if lines.is_empty() { lines } else { format!("[timeouts]\n{lines}") }
+    }
+
+    fn network(&self) -> String {
         let (internal, external) = (self.internal, self.external);
-        let _ = write!(
-            text,
+        format!(
             r#"
 [[vpc]]
 name = "main"
@@ -110,12 +122,21 @@ vpc = "main"
 cidr = "198.51.100.0/24"
 interface = "{external}"
 
-{elastic_ip}
 [[nat_gateway]]
 name = "nat-a"
 subnet = "public-a"
 elastic_ips = ["{ELASTIC_IP}"]
 
+"#
+        )
+    }
+
+    fn policy(&self) -> String {
+        let routes: String =
+            self.routes.iter().map(|route| format!("  {},\n", inline_route(*route))).collect();
+        let rules: String = self.outbound_rules.iter().map(|rule| format!("  {rule},\n")).collect();
+        format!(
+            r#"
 [[route_table]]
 name = "private"
 routes = [
@@ -131,23 +152,7 @@ outbound = [
 {rules}  {{ rule = 100, action = "allow", protocol = "all", cidr = "0.0.0.0/0" }},
 ]
 "#
-        );
-        text + &self.appendix
-    }
-
-    /// The same gateway by flags alone, as far as flags can say it.
-    #[must_use]
-    pub fn to_flags(&self) -> Vec<String> {
-        let arp = if self.routed { "routed" } else { "announce" };
-        let elastic_ip = ELASTIC_IP.to_string();
-        let flags = [
-            ("--internal", self.internal),
-            ("--external", self.external),
-            ("--elastic-ip", &elastic_ip),
-            ("--private-cidr", "10.0.0.0/16"),
-            ("--arp", arp),
-        ];
-        flags.iter().flat_map(|(flag, value)| [(*flag).to_owned(), (*value).to_owned()]).collect()
+        )
     }
 
     fn elastic_ip(&self) -> String {
@@ -156,6 +161,7 @@ outbound = [
             text.push_str("arp = \"routed\"\n");
         }
         if let Some((first, last)) = self.ports {
+            // Writing to a string cannot fail.
             let _ = writeln!(text, "ports = \"{first}-{last}\"");
         }
         text
