@@ -1,5 +1,6 @@
 //! natgw: a NAT gateway in XDP, with the behaviour of AWS's.
 
+pub mod bench;
 pub mod cli;
 pub mod config;
 pub mod controller;

@@ -1,6 +1,7 @@
 //! The command line: one file per verb, and the one place that turns a result into an exit code.
 
 pub mod args;
+mod bench;
 mod check;
 mod completions;
 mod config;
@@ -47,7 +48,7 @@ fn dispatch(cli: &Cli) -> Result<ExitCode> {
         Verb::Eip(_) => not_wired("eip"),
         Verb::Nacl(_) => not_wired("nacl"),
         Verb::Route(_) => not_wired("route"),
-        Verb::Bench(_) => not_wired("bench"),
+        Verb::Bench(args) => bench::execute(args),
         Verb::Detach => detach::execute(&cli.pin_dir),
     }
 }

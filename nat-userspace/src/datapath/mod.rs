@@ -4,6 +4,7 @@ mod applied;
 mod apply;
 mod attach;
 mod batch;
+mod driver;
 mod error;
 mod load;
 mod log;
@@ -13,6 +14,7 @@ mod sessions;
 
 pub use applied::{Applied, AppliedInterface};
 pub use attach::Attached;
+pub use driver::Driver;
 pub use error::DatapathError;
 pub use load::{Datapath, LoadOptions};
 pub use log::forward_log;
