@@ -5,18 +5,21 @@
 use std::{
     fs::File,
     net::{IpAddr, Ipv4Addr},
-    os::fd::{AsFd, AsRawFd, OwnedFd},
+    os::fd::{AsRawFd, OwnedFd},
     panic,
     sync::Arc,
     thread,
     time::Duration,
 };
 
-use nat_userspace::host::{Host, Neighbour};
+use nat_userspace::host::{Host, Neighbour, preflight::KernelVersion};
 use nix::{
     errno::Errno,
     sched::{CloneFlags, setns, unshare},
-    sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, socket},
+    sys::{
+        socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, socket},
+        utsname::uname,
+    },
 };
 use rtnetlink::{LinkMessageBuilder, LinkUnspec, LinkVeth, packet_route::neighbour::NeighbourState};
 use tokio::time::{Instant, sleep};
@@ -34,6 +37,12 @@ pub fn obstacle() -> Option<String> {
     let attempt = thread::spawn(|| unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS));
     let errno = attempt.join().expect("unshare does not panic").err()?;
     Some(format!("no namespace can be made: {errno}; run them as root"))
+}
+
+/// The kernel these tests run on.
+pub fn kernel() -> KernelVersion {
+    let release = uname().unwrap().release().to_string_lossy().into_owned();
+    KernelVersion::from_release(&release).unwrap()
 }
 
 /// The gateway's host, seen from inside, and a way into the remote.
@@ -135,7 +144,7 @@ impl ArpCapture {
         let mut packets = Vec::new();
         let mut frame = [0; 2048];
         loop {
-            match recv(self.0.as_fd().as_raw_fd(), &mut frame, MsgFlags::empty()) {
+            match recv(self.0.as_raw_fd(), &mut frame, MsgFlags::empty()) {
                 Ok(length) if length >= 42 && frame[12..14] == [8, 6] => packets.push(Arp {
                     broadcast: frame[..6] == [0xff; 6],
                     request: frame[21] == 1,
