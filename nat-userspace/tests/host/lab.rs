@@ -3,7 +3,7 @@
 //! Both are anonymous and vanish with the thread that made them.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     net::{IpAddr, Ipv4Addr},
     os::fd::{AsRawFd, OwnedFd},
     panic,
@@ -60,7 +60,11 @@ pub fn run<F: Future<Output = ()>>(scenario: impl FnOnce(Lab) -> F + Send + 'sta
         unshare(CloneFlags::CLONE_NEWNET).unwrap();
         let remote = Arc::new(namespace());
         unshare(CloneFlags::CLONE_NEWNET).unwrap();
-        scenario(Lab::build(remote).await).await;
+        // No link-local addresses, which appear whenever they please; a kernel without IPv6 has none anyway.
+        let _ = fs::write("/proc/sys/net/ipv6/conf/default/addr_gen_mode", "1");
+        scenario(Lab::build(Arc::clone(&remote)).await).await;
+        // A scenario may hold parts of the lab only: without this, the remote would vanish under it.
+        drop(remote);
     });
 }
 
