@@ -5,7 +5,7 @@ use std::{net::Ipv4Addr, time::Duration};
 use anyhow::Result;
 use nat_common::config::Ageing;
 
-use super::{Controller, report_warnings};
+use super::{Controller, plan_for, report_warnings};
 use crate::{
     config::Config,
     datapath::{AppliedInterface, Attached},
@@ -21,7 +21,7 @@ impl Controller {
     pub(super) async fn reload(&mut self) -> Result<u32> {
         let config = self.args.configuration()?;
         let facts = self.host.facts().await?;
-        let plan = Plan::new(&config, &facts)?;
+        let plan = plan_for(&self.args, &config, &facts)?;
         if config == self.config && plan == self.plan {
             return self.generation();
         }
@@ -92,7 +92,7 @@ impl Controller {
         let interfaces = plan.interfaces.iter().filter_map(|(index, role)| {
             let interface = facts.interface_at(*index)?;
             let (device, attached) = how.get(&role.device)?;
-            let roles = [(role.zone != 0, "internal"), (role.external != 0, "external")];
+            let roles = [(role.zone != 0, "internal"), (role.is_external(), "external")];
             Some(AppliedInterface {
                 name: interface.name.clone(),
                 index: *index,

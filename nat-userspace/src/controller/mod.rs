@@ -44,7 +44,7 @@ impl Controller {
         preflight::check(&pin_dir)?;
         let host = Host::open()?;
         let facts = host.facts().await?;
-        let plan = Plan::new(&config, &facts)?;
+        let plan = plan_for(args, &config, &facts)?;
         report_warnings(&config, &facts, &plan);
         let pins = Pins::new(&pin_dir);
         let fresh = !pins.exist();
@@ -108,6 +108,14 @@ impl Controller {
     pub fn generation(&self) -> Result<u32> {
         Ok(self.datapath.maps.generation()?)
     }
+}
+
+/// The plan, or an error that names the place in the configuration as far as there is one.
+fn plan_for(args: &RunArgs, config: &Config, facts: &HostFacts) -> Result<Plan> {
+    Plan::new(config, facts).map_err(|error| match error.interface().and_then(|name| args.place_of_interface(name)) {
+        Some(place) => anyhow::anyhow!("{place}: {error}"),
+        None => error.into(),
+    })
 }
 
 /// Says what is valid but probably not meant.

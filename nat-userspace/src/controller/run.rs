@@ -79,6 +79,9 @@ impl Controller {
 
     async fn react(&mut self, batch: &[HostChange]) {
         tracing::debug!(?batch, "the host has changed");
+        if batch.iter().all(is_discovery) {
+            return;
+        }
         if let Err(error) = self.follow_host().await {
             tracing::warn!("the host has changed and the gateway cannot follow: {error:#}");
         }
@@ -87,6 +90,10 @@ impl Controller {
     /// One ageing pass; how long to rest before the next.
     fn age(&mut self) -> Duration {
         let begin = Instant::now();
+        // Whoever writes net.ipv4.ip_forward switches it off, and nothing tells.
+        if let Err(error) = crate::host::enable_fib_lookup() {
+            tracing::warn!("{error}");
+        }
         if let Err(error) = self.datapath.age(Ageing::default()) {
             tracing::warn!("sessions cannot be aged: {error}");
         }
@@ -101,6 +108,12 @@ impl Controller {
             }
         }
     }
+}
+
+/// Whether a neighbour has merely been found: no flow remembers another MAC address of it, for that would have been
+/// forgotten when the neighbour was lost.
+const fn is_discovery(change: &HostChange) -> bool {
+    matches!(change, HostChange::Neighbour { before: None, mac: Some(_), .. })
 }
 
 /// What a signal asks for.

@@ -17,9 +17,9 @@ use nix::{
 
 use super::HostFacts;
 
-/// The oldest kernel natgw runs on: the first long-term one with `bpf_ktime_get_coarse_ns`, the data plane's
-/// clock (5.11), and with the MTU in the answer of `bpf_fib_lookup` (5.12).
-pub const OLDEST_KERNEL: KernelVersion = KernelVersion { major: 5, minor: 15 };
+/// The oldest kernel natgw runs on: the first with `bpf_xdp_load_bytes` (5.18); `bpf_loop`, `bpf_for_each_map_elem`
+/// and `bpf_ktime_get_coarse_ns`, which the data plane needs too, are older.
+pub const OLDEST_KERNEL: KernelVersion = KernelVersion { major: 5, minor: 18 };
 
 /// The smallest privileges natgw runs with, on a BPF file system that is mounted already.
 const NEEDED: [Capability; 4] =
@@ -279,10 +279,10 @@ mod tests {
     }
 
     #[test]
-    fn kernels_before_5_15_are_too_old() {
+    fn kernels_before_5_18_are_too_old() {
         let is_new = |release| KernelVersion::from_release(release).unwrap() >= OLDEST_KERNEL;
-        assert!(!is_new("4.19.0") && !is_new("5.4.0") && !is_new("5.14.21"));
-        assert!(is_new("5.15.0") && is_new("6.1.0"));
+        assert!(!is_new("4.19.0") && !is_new("5.4.0") && !is_new("5.15.160"));
+        assert!(is_new("5.18.0") && is_new("6.1.0"));
     }
 
     #[test]

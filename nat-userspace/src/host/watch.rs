@@ -39,6 +39,8 @@ pub enum HostChange {
         ifindex: u32,
         /// Its IPv4 address.
         address: Ipv4Addr,
+        /// Its Ethernet address as last told; `None` if it had none.
+        before: Option<[u8; 6]>,
         /// Its Ethernet address now; `None` if it does not answer any more or was deleted.
         mac: Option<[u8; 6]>,
     },
@@ -156,7 +158,7 @@ impl Seen {
             None => self.neighbours.remove(&(ifindex, address)),
         };
         let unsure = before.is_none() && !self.complete;
-        (before != mac || unsure).then_some(HostChange::Neighbour { ifindex, address, mac })
+        (before != mac || unsure).then_some(HostChange::Neighbour { ifindex, address, before, mac })
     }
 }
 

@@ -81,12 +81,12 @@ fn a_neighbour_is_told_when_its_mac_changes_and_not_when_it_ages() {
     lab::run(|lab| async move {
         let mut changes = settled(&lab).await;
         lab.set_neighbour(REMOTE_ADDRESS, REMOTE_MAC, NeighbourState::Reachable).await;
-        assert_eq!(told(&mut changes).await, [neighbour(&lab, Some(REMOTE_MAC))]);
+        assert_eq!(told(&mut changes).await, [neighbour(&lab, None, Some(REMOTE_MAC))]);
         lab.set_neighbour(REMOTE_ADDRESS, REMOTE_MAC, NeighbourState::Stale).await;
         lab.set_neighbour(REMOTE_ADDRESS, REMOTE_MAC, NeighbourState::Reachable).await;
         assert_eq!(told(&mut changes).await, []);
         lab.set_neighbour(REMOTE_ADDRESS, MOVED_MAC, NeighbourState::Reachable).await;
-        assert_eq!(told(&mut changes).await, [neighbour(&lab, Some(MOVED_MAC))]);
+        assert_eq!(told(&mut changes).await, [neighbour(&lab, Some(REMOTE_MAC), Some(MOVED_MAC))]);
     });
 }
 
@@ -100,7 +100,7 @@ fn a_neighbour_that_stops_answering_is_told() {
             remote.handle().link().change(down).execute().await.unwrap();
         });
         lab.host.resolve(lab.external, REMOTE_ADDRESS).await.unwrap();
-        let lost = neighbour(&lab, None);
+        let lost = neighbour(&lab, Some(MOVED_MAC), None);
         let found =
             timeout(Duration::from_secs(10), changes.any(|change| std::future::ready(change == lost)));
         assert_eq!(found.await, Ok(true));
@@ -154,6 +154,6 @@ async fn told(changes: &mut (impl Stream<Item = HostChange> + Unpin)) -> Vec<Hos
     }
 }
 
-fn neighbour(lab: &Lab, mac: Option<[u8; 6]>) -> HostChange {
-    HostChange::Neighbour { ifindex: lab.external, address: REMOTE_ADDRESS, mac }
+fn neighbour(lab: &Lab, before: Option<[u8; 6]>, mac: Option<[u8; 6]>) -> HostChange {
+    HostChange::Neighbour { ifindex: lab.external, address: REMOTE_ADDRESS, before, mac }
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use ipnet::Ipv4Net;
 
-use crate::config::{Arp, Config, ConfigError, Flags, Mode};
+use crate::config::{Arp, Config, ConfigError, Flags, Mode, Place};
 
 /// `natgw run`
 #[derive(Clone, Debug, Args)]
@@ -84,6 +84,16 @@ impl RunArgs {
         config.mode = self.mode.unwrap_or(config.mode);
         config.max_sessions = self.max_sessions.unwrap_or(config.max_sessions);
         Ok(config)
+    }
+
+    /// Where these arguments name `interface`.
+    #[must_use]
+    pub fn place_of_interface(&self, interface: &str) -> Option<Place> {
+        if let Some(path) = &self.config {
+            return Config::place_of_interface(path, interface);
+        }
+        let flag = if self.external.as_deref() == Some(interface) { "--external" } else { "--internal" };
+        Some(Place::Flag { flag: format!("{flag} {interface}") })
     }
 
     fn flags(&self) -> Flags {
