@@ -8,6 +8,7 @@ mod header;
 
 use aya_ebpf::{
     bindings::xdp_action,
+    helpers::bpf_redirect,
     macros::{map, xdp},
     maps::{Array, ProgramArray},
     programs::XdpContext,
@@ -46,6 +47,20 @@ pub fn bench_driver(context: XdpContext) -> u32 {
 #[xdp]
 pub fn bench_empty(_context: XdpContext) -> u32 {
     xdp_action::XDP_PASS
+}
+
+/// The program that only forwards: MACs and a redirect, the least that any gateway does.
+#[xdp]
+pub fn bench_bare(context: XdpContext) -> u32 {
+    let start = context.data();
+    if start + ETHERNET > context.data_end() {
+        return xdp_action::XDP_ABORTED;
+    }
+    // SAFETY: checked against the packet's end; the helper takes no pointers.
+    unsafe {
+        *(start as *mut [u32; 3]) = [0x0000_0002, 0x0002_0100, 0x0200_0000];
+        bpf_redirect((*context.ctx).ingress_ifindex, 0) as u32
+    }
 }
 
 /// Writes a packet of the next flow.

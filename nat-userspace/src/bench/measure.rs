@@ -28,12 +28,16 @@ const REDIRECT: u32 = 4;
 pub async fn measure(sessions: &[u32], packets: u32) -> Result<Report> {
     let most = sessions.iter().copied().max().unwrap_or(1);
     let mut bench = Bench { rig: Rig::new(most).await?, driver: Driver::load(most)?, packets, empty_ns: 0.0 };
-    bench.empty_ns = bench.empty()?;
+    bench.driver.set_flows(&[outbound(0)])?;
+    bench.driver.aim_at_nothing()?;
+    bench.empty_ns = bench.baseline()?;
+    bench.driver.aim_at_bare_forwarding()?;
+    let bare_ns = bench.baseline()?;
     let mut results = Vec::new();
     for &sessions in sessions {
         bench.at(sessions, &mut results)?;
     }
-    Ok(Report { kernel: kernel(), cpu: cpu(), empty_ns: bench.empty_ns, results })
+    Ok(Report { kernel: kernel(), cpu: cpu(), empty_ns: bench.empty_ns, bare_ns, results })
 }
 
 struct Bench {
@@ -44,10 +48,8 @@ struct Bench {
 }
 
 impl Bench {
-    /// What an empty program costs, and the driver.
-    fn empty(&mut self) -> Result<f64> {
-        self.driver.set_flows(&[outbound(0)])?;
-        self.driver.aim_at_nothing()?;
+    /// What the program aimed at costs, and the driver.
+    fn baseline(&mut self) -> Result<f64> {
         let mut rounds = Vec::new();
         for _ in 0..ROUNDS {
             rounds.push(self.driver.send(1, self.packets, self.rig.internal)?.1.as_nanos() as f64);

@@ -19,6 +19,8 @@ pub struct Report {
     pub cpu: String,
     /// Nanoseconds of a packet through an empty XDP program, the driver's own share included.
     pub empty_ns: f64,
+    /// Nanoseconds of a packet through a program that only writes MACs and redirects.
+    pub bare_ns: f64,
     /// One per direction, kind and number of sessions.
     pub results: Vec<Measurement>,
 }

@@ -18,6 +18,7 @@ use super::{
 const OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/natgw-bench"));
 const DRIVER: &str = "bench_driver";
 const EMPTY: &str = "bench_empty";
+const BARE: &str = "bench_bare";
 /// The smallest Ethernet frame, without its checksum.
 const FRAME: [u8; 60] = [0; 60];
 
@@ -38,7 +39,7 @@ impl Driver {
         let setup = |error: aya::EbpfError| DatapathError::Setup(with_sources(&error));
         let mut object =
             EbpfLoader::new().map_max_entries("BENCH_FLOWS", flows).load(OBJECT).map_err(setup)?;
-        for program in [DRIVER, EMPTY] {
+        for program in [DRIVER, EMPTY, BARE] {
             let loaded = xdp(&mut object, program).load();
             loaded.map_err(|error| DatapathError::Load { program, cause: with_sources(&error) })?;
         }
@@ -74,7 +75,19 @@ impl Driver {
     /// # Errors
     /// [`DatapathError::Access`] if the kernel refuses.
     pub fn aim_at_nothing(&mut self) -> Result<(), DatapathError> {
-        let program = xdp(&mut self.object, EMPTY).fd().and_then(|fd| fd.try_clone().map_err(Into::into));
+        self.aim_at_own(EMPTY)
+    }
+
+    /// Aims at the program that only forwards: MACs and a redirect.
+    ///
+    /// # Errors
+    /// [`DatapathError::Access`] if the kernel refuses.
+    pub fn aim_at_bare_forwarding(&mut self) -> Result<(), DatapathError> {
+        self.aim_at_own(BARE)
+    }
+
+    fn aim_at_own(&mut self, program: &'static str) -> Result<(), DatapathError> {
+        let program = xdp(&mut self.object, program).fd().and_then(|fd| fd.try_clone().map_err(Into::into));
         self.set_target(&program.map_err(DatapathError::access("read", "BENCH_TARGET"))?)
     }
 
