@@ -65,7 +65,9 @@ impl PlanError {
     #[must_use]
     pub fn interface(&self) -> Option<&str> {
         match self {
-            Self::MissingInterface { name, .. } | Self::IndexTooLarge { name, .. } | Self::TwoVpcs { name, .. } => Some(name),
+            Self::MissingInterface { name, .. }
+            | Self::IndexTooLarge { name, .. }
+            | Self::TwoVpcs { name, .. } => Some(name),
         }
     }
 }

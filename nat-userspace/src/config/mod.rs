@@ -82,7 +82,8 @@ impl Config {
         let text = std::fs::read_to_string(path).ok()?;
         let source = source::Source::file(path, &text);
         let document = raw::read(&text, &source).ok()?;
-        let subnet = document.subnets.iter().find(|subnet| subnet.as_ref().interface.as_ref() == interface)?;
+        let subnet =
+            document.subnets.iter().find(|subnet| subnet.as_ref().interface.as_ref() == interface)?;
         Some(source.place(&subnet.as_ref().interface.span()))
     }
 

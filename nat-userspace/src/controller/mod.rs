@@ -112,9 +112,11 @@ impl Controller {
 
 /// The plan, or an error that names the place in the configuration as far as there is one.
 fn plan_for(args: &RunArgs, config: &Config, facts: &HostFacts) -> Result<Plan> {
-    Plan::new(config, facts).map_err(|error| match error.interface().and_then(|name| args.place_of_interface(name)) {
-        Some(place) => anyhow::anyhow!("{place}: {error}"),
-        None => error.into(),
+    Plan::new(config, facts).map_err(|error| {
+        match error.interface().and_then(|name| args.place_of_interface(name)) {
+            Some(place) => anyhow::anyhow!("{place}: {error}"),
+            None => error.into(),
+        }
     })
 }
 
