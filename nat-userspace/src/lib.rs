@@ -5,3 +5,4 @@ pub mod config;
 pub mod datapath;
 pub mod host;
 pub mod plan;
+pub mod report;
