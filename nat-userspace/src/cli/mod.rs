@@ -4,7 +4,16 @@ pub mod args;
 mod check;
 mod completions;
 mod config;
+mod drops;
+mod eip;
+mod flows;
+mod nacl;
 mod output;
+mod reading;
+mod route;
+mod status;
+mod table;
+mod units;
 
 use std::process::ExitCode;
 
@@ -12,6 +21,8 @@ use anyhow::Result;
 use clap::Parser;
 
 use args::{Cli, ConfigVerb, Verb};
+
+use crate::{datapath::DatapathError, report::NotFound};
 
 /// A 'no': nothing is running, nothing was found.
 pub const NO: u8 = 1;
@@ -26,8 +37,14 @@ pub fn main() -> ExitCode {
         for line in format!("{error:#}").lines() {
             eprintln!("natgw: {line}");
         }
-        ExitCode::from(FAILURE)
+        ExitCode::from(code(&error))
     })
+}
+
+/// Which errors are a 'no'; all others are failures.
+fn code(error: &anyhow::Error) -> u8 {
+    let not_running = matches!(error.downcast_ref(), Some(DatapathError::NotRunning(_)));
+    if not_running || error.is::<NotFound>() { NO } else { FAILURE }
 }
 
 fn dispatch(cli: &Cli) -> Result<ExitCode> {
@@ -37,12 +54,12 @@ fn dispatch(cli: &Cli) -> Result<ExitCode> {
         Verb::Completions(args) => completions::shell(args),
         Verb::Man(args) => completions::man(args),
         Verb::Run(_) => not_wired("run"),
-        Verb::Status(_) => not_wired("status"),
-        Verb::Flows(_) => not_wired("flows"),
-        Verb::Drops(_) => not_wired("drops"),
-        Verb::Eip(_) => not_wired("eip"),
-        Verb::Nacl(_) => not_wired("nacl"),
-        Verb::Route(_) => not_wired("route"),
+        Verb::Status(args) => status::execute(&cli.pin_dir, args),
+        Verb::Flows(args) => flows::execute(&cli.pin_dir, args),
+        Verb::Drops(args) => drops::execute(&cli.pin_dir, args),
+        Verb::Eip(verb) => eip::execute(&cli.pin_dir, verb),
+        Verb::Nacl(verb) => nacl::execute(&cli.pin_dir, verb),
+        Verb::Route(verb) => route::execute(&cli.pin_dir, verb),
         Verb::Bench(_) => not_wired("bench"),
         Verb::Detach => not_wired("detach"),
     }

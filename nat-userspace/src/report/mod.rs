@@ -17,4 +17,4 @@ pub use route::{RouteReport, RouteState, routes};
 pub use status::{Controller, ElasticIpUse, FlowTable, GatewayReport, Observation, StatusReport, status};
 
 #[cfg(test)]
-mod sample;
+pub(crate) mod sample;
