@@ -80,8 +80,8 @@ pub struct Config {
 pub struct Role {
     /// The VPC whose hosts are behind it; 0: no internal side.
     pub zone: u8,
-    /// 1: it faces the outside.
-    pub external: u8,
+    /// [`Role::EXTERNAL`], [`Role::NO_TRANSMIT`].
+    pub flags: u8,
     /// VLAN identifier, where the interface is a VLAN device; 0 otherwise.
     pub vlan: u16,
     /// Index of the device frames really pass: the VLAN's parent, or the interface itself.
@@ -90,6 +90,20 @@ pub struct Role {
     pub address: u32,
     /// Packets up to this many bytes of IP fit every interface of the gateway; longer ones ask for the path's MTU.
     pub mtu: u32,
+}
+
+impl Role {
+    /// The interface faces the outside.
+    pub const EXTERNAL: u8 = 1;
+    /// `XDP_TX` does not reach the other end: a veth wakes its peer for it only if that runs a program of its own.
+    pub const NO_TRANSMIT: u8 = 2;
+
+    /// Whether the interface faces the outside.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_external(&self) -> bool {
+        self.flags & Self::EXTERNAL != 0
+    }
 }
 
 /// Value of `INTERFACES`, indexed by interface index: the role in each slot.

@@ -79,7 +79,7 @@ pub fn hop<P: Packet>(
     }
     let role = interface::role(parameters.ifindex, slot(generation));
     let Some(role) = role else { return Err(Stop::Drop(DropReason::Unreachable)) };
-    if (query.external && role.external == 0) || (!query.external && role.zone == 0) {
+    if (query.external && !role.is_external()) || (!query.external && role.zone == 0) {
         return Err(Stop::Drop(DropReason::Unreachable));
     }
     hop.destination = parameters.dmac;

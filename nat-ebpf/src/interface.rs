@@ -19,7 +19,7 @@ use crate::{
 pub fn role(ifindex: u32, slot: u32) -> Option<&'static Role> {
     let interface = INTERFACES.get(ifindex)?;
     let role = &interface.role[(slot & 1) as usize];
-    if role.zone == 0 && role.external == 0 { None } else { Some(role) }
+    if role.zone == 0 && !role.is_external() { None } else { Some(role) }
 }
 
 /// The index of the VLAN device that carries `vlan` on `device`.

@@ -48,7 +48,7 @@ pub fn natgw(context: XdpContext) -> u32 {
     match pipeline::run(&mut packet, &mut parsed) {
         Ok(Forward { way, hop }) => {
             count::forwarded(way, u64::from(parsed.length));
-            redirect(hop.ifindex(), packet.ingress())
+            send(hop.ifindex(), packet.ingress(), parsed.no_transmit)
         }
         Err(Stop::Stack) => {
             count::stack(packet.length() as u64);
@@ -57,7 +57,7 @@ pub fn natgw(context: XdpContext) -> u32 {
         Err(Stop::Reply(reply)) => {
             if packet.reply(&parsed, reply).is_ok() {
                 count::replied(u64::from(parsed.length));
-                return xdp_action::XDP_TX;
+                return send(packet.ingress(), packet.ingress(), parsed.no_transmit);
             }
             count::dropped(reply.otherwise(), &parsed, packet.ingress());
             xdp_action::XDP_DROP
@@ -76,10 +76,11 @@ pub fn natgw_age(_context: XdpContext) -> u32 {
     xdp_action::XDP_PASS
 }
 
-/// Sends the packet out of `device`; back out of the device it came from without the detour of a redirect.
+/// Sends the packet out of `device`; back out of the device it came from without the detour of a redirect, where
+/// the driver can.
 #[inline(always)]
-fn redirect(device: u32, ingress: u32) -> u32 {
-    if device == ingress {
+fn send(device: u32, ingress: u32, no_transmit: bool) -> u32 {
+    if device == ingress && !no_transmit {
         return xdp_action::XDP_TX;
     }
     // SAFETY: the helper only notes the device for the driver; it takes no pointers.

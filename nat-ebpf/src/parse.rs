@@ -41,6 +41,8 @@ pub struct Parsed {
     pub atomic: bool,
     /// Whether the frame is addressed to a group of hosts.
     pub group: bool,
+    /// Whether a packet that goes back where it came from must be redirected there.
+    pub no_transmit: bool,
 }
 
 /// What a packet is, to a NAT.

@@ -98,7 +98,10 @@ fn role(parsed: &mut Parsed, generation: u32) -> Result<&'static Role, Stop> {
         }
     }
     match interface::role(parsed.ifindex, slot(generation)) {
-        Some(role) => Ok(role),
+        Some(role) => {
+            parsed.no_transmit = role.flags & Role::NO_TRANSMIT != 0;
+            Ok(role)
+        }
         None => Err(interface::host_or(DropReason::NotConfigured, parsed, generation)),
     }
 }
@@ -106,7 +109,7 @@ fn role(parsed: &mut Parsed, generation: u32) -> Result<&'static Role, Stop> {
 /// The zone a packet came from. An interface that serves both sides tells them apart by the source.
 #[inline(always)]
 fn zone(role: &Role, parsed: &Parsed, generation: u32) -> u8 {
-    if role.external == 0 {
+    if !role.is_external() {
         return role.zone;
     }
     if role.zone != 0 && route::subnet(role.zone, parsed.key.source, generation).is_some() {

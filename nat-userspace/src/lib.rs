@@ -1,7 +1,9 @@
 //! natgw: a NAT gateway in XDP, with the behaviour of AWS's.
 
+pub mod bench;
 pub mod cli;
 pub mod config;
+pub mod controller;
 pub mod datapath;
 pub mod host;
 pub mod plan;

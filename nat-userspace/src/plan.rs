@@ -60,6 +60,18 @@ pub enum PlanError {
     },
 }
 
+impl PlanError {
+    /// The interface that the error is about.
+    #[must_use]
+    pub fn interface(&self) -> Option<&str> {
+        match self {
+            Self::MissingInterface { name, .. }
+            | Self::IndexTooLarge { name, .. }
+            | Self::TwoVpcs { name, .. } => Some(name),
+        }
+    }
+}
+
 /// A private subnet, as `SUBNETS` holds it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlannedSubnet {
@@ -149,7 +161,7 @@ impl Plan {
         for gateway in &config.nat_gateways {
             let Some(subnet) = config.subnet(&gateway.subnet) else { continue };
             let interface = find(facts, &subnet.interface)?;
-            self.role(interface, facts).external = 1;
+            self.role(interface, facts).flags |= Role::EXTERNAL;
             let first = self.pool.len() as u32;
             for elastic_ip in gateway.elastic_ips.iter().filter_map(|address| config.elastic_ip(*address)) {
                 let address = raw(elastic_ip.address);
@@ -219,7 +231,9 @@ impl Plan {
             _ => (interface.index, 0),
         };
         self.devices.insert(device);
+        let kind = facts.interface_at(device).and_then(|device| device.driver_kind.as_deref());
         self.interfaces.entry(interface.index).or_insert_with(|| Role {
+            flags: if kind == Some("veth") { Role::NO_TRANSMIT } else { 0 },
             device,
             vlan,
             address: interface.addresses.first().map_or(0, |found| raw(found.addr())),

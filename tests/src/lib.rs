@@ -1,1 +1,5 @@
-//! t
+//! The lab: network namespaces with a gateway, a router, private hosts and outside servers, the scenarios' tools, and
+//! the demo that is told in it.
+
+pub mod demo;
+pub mod lab;

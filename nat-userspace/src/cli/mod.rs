@@ -1,9 +1,11 @@
 //! The command line: one file per verb, and the one place that turns a result into an exit code.
 
 pub mod args;
+mod bench;
 mod check;
 mod completions;
 mod config;
+mod detach;
 mod drops;
 mod eip;
 mod flows;
@@ -11,6 +13,7 @@ mod nacl;
 mod output;
 mod reading;
 mod route;
+mod run;
 mod status;
 mod table;
 mod units;
@@ -19,6 +22,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Parser;
+use tracing_subscriber::EnvFilter;
 
 use args::{Cli, ConfigVerb, Verb};
 
@@ -33,6 +37,7 @@ pub const FAILURE: u8 = 2;
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
+    log_to_stderr();
     dispatch(&cli).unwrap_or_else(|error| {
         for line in format!("{error:#}").lines() {
             eprintln!("natgw: {line}");
@@ -53,19 +58,25 @@ fn dispatch(cli: &Cli) -> Result<ExitCode> {
         Verb::Config(ConfigVerb::Sample) => config::sample(),
         Verb::Completions(args) => completions::shell(args),
         Verb::Man(args) => completions::man(args),
-        Verb::Run(_) => not_wired("run"),
+        Verb::Run(args) => run::execute(&cli.pin_dir, args),
         Verb::Status(args) => status::execute(&cli.pin_dir, args),
         Verb::Flows(args) => flows::execute(&cli.pin_dir, args),
         Verb::Drops(args) => drops::execute(&cli.pin_dir, args),
         Verb::Eip(verb) => eip::execute(&cli.pin_dir, verb),
         Verb::Nacl(verb) => nacl::execute(&cli.pin_dir, verb),
         Verb::Route(verb) => route::execute(&cli.pin_dir, verb),
-        Verb::Bench(_) => not_wired("bench"),
-        Verb::Detach => not_wired("detach"),
+        Verb::Bench(args) => bench::execute(args),
+        Verb::Detach => detach::execute(&cli.pin_dir),
     }
 }
 
-/// PLACEHOLDER, the only one: where the verbs' own modules (`run::execute` and its like) are called once they exist.
-fn not_wired(verb: &str) -> Result<ExitCode> {
-    anyhow::bail!("{verb}: not part of this build")
+/// Logs of this process; `NATGW_LOG` selects them as `RUST_LOG` does elsewhere.
+fn log_to_stderr() {
+    let filter = EnvFilter::try_from_env("NATGW_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+}
+
+/// What the verbs that talk to the kernel run on: one thread is plenty.
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
 }

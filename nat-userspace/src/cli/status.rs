@@ -11,8 +11,8 @@ use super::args::StatusArgs;
 use super::table::{Column, Row, number, table, text};
 use super::units::{fill, grouped};
 use super::{output, reading};
-use crate::datapath::{AppliedInterface, Pins, Session};
-use crate::report::{self, Controller, Observation, StatusReport};
+use crate::datapath::{Pins, Session};
+use crate::report::{self, Controller, InterfaceReport, Observation, StatusReport};
 
 /// Shows the status.
 pub(super) fn execute(pin_dir: &Path, args: &StatusArgs) -> Result<ExitCode> {
@@ -52,7 +52,7 @@ fn for_people(status: &StatusReport<'_>) -> String {
         format!("sessions   {}\n", fill(status.sessions, status.max_sessions.into())),
         format!("flow table {}\n", fill(status.flow_table.used, status.flow_table.capacity)),
         format!("dropped    {drops}\n"),
-        format!("\n{}", table(status.interfaces)),
+        format!("\n{}", table(&status.interfaces)),
         format!("\n{}", table(&elastic_ips(status))),
         format!("\n{}", table(&counters(status))),
     ]
@@ -67,17 +67,17 @@ fn of_controller(controller: Controller) -> String {
     }
 }
 
-impl Row for AppliedInterface {
+impl Row for InterfaceReport<'_> {
     const COLUMNS: &'static [Column] =
         &[text("INTERFACE"), number("INDEX"), text("ROLES"), text("MODE"), text("WHY")];
 
     fn cells(&self) -> Vec<String> {
         vec![
-            self.name.clone(),
+            self.name.to_owned(),
             self.index.to_string(),
             self.roles.join(", "),
-            self.mode.clone(),
-            self.why.clone(),
+            self.mode.to_owned(),
+            self.why.to_owned(),
         ]
     }
 }

@@ -76,6 +76,17 @@ impl Config {
         Self::from_toml(&text, path)
     }
 
+    /// Where the file at `path` names `interface` first: for what only the host can tell about it.
+    #[must_use]
+    pub fn place_of_interface(path: &Path, interface: &str) -> Option<Place> {
+        let text = std::fs::read_to_string(path).ok()?;
+        let source = source::Source::file(path, &text);
+        let document = raw::read(&text, &source).ok()?;
+        let subnet =
+            document.subnets.iter().find(|subnet| subnet.as_ref().interface.as_ref() == interface)?;
+        Some(source.place(&subnet.as_ref().interface.span()))
+    }
+
     /// Builds and checks the configuration of the common case, which needs no file.
     ///
     /// # Errors

@@ -44,7 +44,8 @@ impl<'a> Source<'a> {
         }
     }
 
-    fn place(&self, span: &Span) -> Place {
+    /// Where `span` stands.
+    pub(super) fn place(&self, span: &Span) -> Place {
         match self {
             Self::File { path, text } => {
                 let before = text.as_bytes().iter().take(span.start);

@@ -19,6 +19,8 @@ pub struct Applied {
     pub interfaces: Vec<AppliedInterface>,
     /// Elastic IPs that natgw has added to interfaces: interface index and address.
     pub announced: Vec<(u32, std::net::Ipv4Addr)>,
+    /// Whether natgw has switched route look-ups on behalf of the loopback device on.
+    pub loopback_enabled: bool,
 }
 
 /// An interface with a part in the gateway.
@@ -28,6 +30,8 @@ pub struct AppliedInterface {
     pub name: String,
     /// Its index.
     pub index: u32,
+    /// The device the program is attached to: for a VLAN its parent, else the interface itself.
+    pub device: String,
     /// `internal`, `external` or both.
     pub roles: Vec<String>,
     /// `xdp-native` or `xdp-generic`.

@@ -103,6 +103,15 @@ impl Datapath {
         FdLink::try_from(link).map_err(|error| ProgramError::IOError(io::Error::other(error)))
     }
 
+    /// Takes the program off an interface.
+    ///
+    /// # Errors
+    /// [`DatapathError::Pin`] if the pin directory refuses.
+    pub fn detach(&self, pins: &Pins, interface: &str) -> Result<(), DatapathError> {
+        let path = pins.link(interface);
+        fs::remove_file(&path).map_err(DatapathError::pin("remove", &path))
+    }
+
     /// Pins the programs in the place of those pinned before.
     ///
     /// # Errors

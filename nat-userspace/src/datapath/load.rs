@@ -143,7 +143,7 @@ impl Datapath {
 }
 
 /// `struct xdp_md` with the frame's length and the interface.
-fn context(length: usize, ingress: u32) -> [u8; 24] {
+pub(super) fn context(length: usize, ingress: u32) -> [u8; 24] {
     let mut context = [0; 24];
     context[4..8].copy_from_slice(&(length as u32).to_ne_bytes());
     context[12..16].copy_from_slice(&ingress.to_ne_bytes());

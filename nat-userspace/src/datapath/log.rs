@@ -12,7 +12,7 @@ use super::Datapath;
 ///
 /// # Errors
 /// What the log's ring buffer answers.
-pub async fn forward_log(datapath: &mut Datapath) -> io::Result<impl Future<Output = ()> + use<>> {
+pub fn forward_log(datapath: &mut Datapath) -> io::Result<impl Future<Output = ()> + use<>> {
     let logger = match EbpfLogger::init(&mut datapath.object) {
         Ok(logger) => Some(logger),
         Err(aya_log::Error::MapNotFound) => None,

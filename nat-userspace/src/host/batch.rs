@@ -17,21 +17,26 @@ where
         let mut batch = vec![changes.next().await?];
         let end = Instant::now() + window;
         while let Ok(Some(change)) = timeout_at(end, changes.next()).await {
-            batch.retain(|earlier| !supersedes(change, *earlier));
-            batch.push(change);
+            add(&mut batch, change);
         }
         Some((batch, changes))
     })
 }
 
-fn supersedes(later: HostChange, earlier: HostChange) -> bool {
-    use HostChange::Neighbour;
-    match (later, earlier) {
-        (Neighbour { ifindex, address, .. }, Neighbour { ifindex: index, address: other, .. }) => {
-            (ifindex, address) == (index, other)
+/// Adds a change in the place of the one it supersedes. Of a neighbour, the address before the first change of the
+/// batch is what counts as the address before.
+fn add(batch: &mut Vec<HostChange>, mut change: HostChange) {
+    batch.retain(|earlier| match (&mut change, earlier) {
+        (
+            HostChange::Neighbour { ifindex, address, before, .. },
+            HostChange::Neighbour { ifindex: index, address: other, before: first, .. },
+        ) if (*ifindex, *address) == (*index, *other) => {
+            *before = *first;
+            false
         }
-        _ => later == earlier,
-    }
+        (change, earlier) => *change != *earlier,
+    });
+    batch.push(change);
 }
 
 #[cfg(test)]
@@ -40,16 +45,17 @@ mod tests {
 
     use super::*;
 
-    fn neighbour(last_byte: u8) -> HostChange {
-        let mac = Some([2, 0, 0, 0, 0, last_byte]);
-        HostChange::Neighbour { ifindex: 3, address: Ipv4Addr::new(192, 0, 2, 1), mac }
+    fn neighbour(before: Option<u8>, now: Option<u8>) -> HostChange {
+        let [before, mac] = [before, now].map(|byte| byte.map(|byte| [2, 0, 0, 0, 0, byte]));
+        HostChange::Neighbour { ifindex: 3, address: Ipv4Addr::new(192, 0, 2, 1), before, mac }
     }
 
     #[tokio::test]
     async fn a_burst_becomes_one_batch_without_repetitions() {
-        let burst = [HostChange::Route, neighbour(1), HostChange::Address, HostChange::Route, neighbour(2)];
+        let (lost, found) = (neighbour(Some(1), None), neighbour(None, Some(2)));
+        let burst = [HostChange::Route, lost, HostChange::Address, HostChange::Route, found];
         let batches: Vec<_> = batched(stream::iter(burst), Duration::from_millis(10)).collect().await;
-        assert_eq!(batches, [vec![HostChange::Address, HostChange::Route, neighbour(2)]]);
+        assert_eq!(batches, [vec![HostChange::Address, HostChange::Route, neighbour(Some(1), Some(2))]]);
     }
 
     #[tokio::test]

@@ -1,6 +1,6 @@
 //! What can go wrong between natgw and its host.
 
-use std::{io, path::PathBuf};
+use std::{io, net::Ipv4Addr, path::PathBuf};
 
 /// A request the host did not fulfil.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +22,15 @@ pub enum HostError {
         request: String,
         /// The kernel's answer.
         source: io::Error,
+    },
+    /// The kernel has no room for another neighbour.
+    #[error(
+        "the kernel's neighbour table is full, {address} cannot be resolved; \
+         raise the sysctl net.ipv4.neigh.default.gc_thresh3 above the number of hosts"
+    )]
+    NeighbourTableFull {
+        /// The neighbour to be resolved.
+        address: Ipv4Addr,
     },
     /// A kernel setting could not be read or written.
     #[error("cannot {request} {}: {source}; is /proc/sys mounted and writable here?", path.display())]

@@ -211,3 +211,50 @@ fn gateway(attributes: &[RouteAttribute]) -> Option<Ipv4Addr> {
         Some(*address)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use rtnetlink::{
+        LinkMessageBuilder, LinkUnspec, LinkVlan,
+        packet_core::{Emitable, Parseable},
+    };
+
+    use super::*;
+
+    /// The message as the kernel's bytes would be read.
+    fn received(message: &LinkMessage) -> LinkMessage {
+        let mut bytes = vec![0; message.buffer_len()];
+        message.emit(&mut bytes);
+        LinkMessage::parse(&bytes).unwrap()
+    }
+
+    #[test]
+    fn a_vlan_device_tells_its_parent_and_tag() {
+        let device = interface(&received(&LinkVlan::new("eth0.42", 3, 42).up().build()));
+        assert_eq!((device.name.as_str(), device.driver_kind.as_deref()), ("eth0.42", Some("vlan")));
+        assert_eq!((device.parent, device.vlan), (Some(3), Some(42)));
+    }
+
+    #[test]
+    fn a_service_tag_is_not_taken_for_a_vlan() {
+        let service = LinkVlan::new("eth0.42", 3, 42).protocol(VlanProtocol::Ieee8021Ad).build();
+        let device = interface(&received(&service));
+        assert_eq!((device.parent, device.vlan), (Some(3), None));
+    }
+
+    #[test]
+    fn an_interface_without_ethernet_has_no_mac() {
+        let tunnel = LinkMessageBuilder::<LinkUnspec>::new().name("ipip0").address(vec![192, 0, 2, 1]);
+        assert_eq!(interface(&received(&tunnel.build())).mac, [0; 6]);
+    }
+
+    #[test]
+    fn the_own_end_of_a_point_to_point_link_is_local() {
+        let (own, far) = (Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(192, 0, 2, 2));
+        let mut message = AddressMessage::default();
+        message.attributes = vec![AddressAttribute::Address(far.into()), AddressAttribute::Local(own.into())];
+        assert_eq!(local_address(&message), Some(own.into()));
+        message.attributes.truncate(1);
+        assert_eq!(local_address(&message), Some(far.into()));
+    }
+}

@@ -29,6 +29,15 @@ pub fn enable_fib_lookup() -> Result<bool, HostError> {
     Ok(true)
 }
 
+/// Undoes [`enable_fib_lookup`]; only for whoever switched it on.
+///
+/// # Errors
+/// [`HostError::Sysctl`] without CAP_NET_ADMIN or where /proc/sys is read-only.
+pub fn disable_fib_lookup() -> Result<(), HostError> {
+    let path = switch("lo");
+    fs::write(&path, "0").map_err(|source| HostError::Sysctl { request: "set", path, source })
+}
+
 /// Those of the interfaces `ifindexes` that the kernel itself forwards packets from. Interfaces that are gone
 /// are left out.
 ///

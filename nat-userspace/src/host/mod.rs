@@ -32,7 +32,7 @@ pub use self::{
     elastic_ip::Announced,
     error::HostError,
     facts::{HostFacts, HostInterface},
-    forwarding::{enable_fib_lookup, forwarding_interfaces},
+    forwarding::{disable_fib_lookup, enable_fib_lookup, forwarding_interfaces},
     neighbour::Neighbour,
     watch::HostChange,
 };

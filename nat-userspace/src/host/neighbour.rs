@@ -76,7 +76,8 @@ impl Host {
     /// entry that was just confirmed is left alone. So is a permanent one, which the request would void.
     ///
     /// # Errors
-    /// [`HostError::NotPermitted`] without CAP_NET_ADMIN, [`HostError::Netlink`] if the interface is gone.
+    /// [`HostError::NotPermitted`] without CAP_NET_ADMIN, [`HostError::NeighbourTableFull`], or
+    /// [`HostError::Netlink`] if the interface is gone.
     pub async fn resolve(&self, ifindex: u32, address: Ipv4Addr) -> Result<(), HostError> {
         let known = self.neighbour(ifindex, address).await?;
         if let Some(neighbour) = &known {
@@ -98,7 +99,8 @@ impl Host {
     /// Kernels before 5.16 do not know this and resolve it once.
     ///
     /// # Errors
-    /// [`HostError::NotPermitted`] without CAP_NET_ADMIN, [`HostError::Netlink`] if the interface is gone.
+    /// [`HostError::NotPermitted`] without CAP_NET_ADMIN, [`HostError::NeighbourTableFull`], or
+    /// [`HostError::Netlink`] if the interface is gone.
     pub async fn keep_resolved(&self, ifindex: u32, address: Ipv4Addr) -> Result<(), HostError> {
         match self.neighbour(ifindex, address).await? {
             Some(neighbour) if neighbour.is_static() || neighbour.managed => Ok(()),
@@ -155,9 +157,12 @@ impl Host {
             let kept = NeighbourAttribute::ExtFlags(NeighbourExtFlags::Managed);
             request.message_mut().attributes.push(kept);
         }
-        let refused =
-            |answer| HostError::netlink(format!("resolve {address} on interface {ifindex}"), answer);
-        request.execute().await.map_err(refused)
+        request.execute().await.map_err(|answer| {
+            if is_errno(&answer, libc::ENOBUFS) {
+                return HostError::NeighbourTableFull { address };
+            }
+            HostError::netlink(format!("resolve {address} on interface {ifindex}"), answer)
+        })
     }
 
     /// Has the kernel ask the known Ethernet address of `address` whether it is still there.

@@ -6,18 +6,24 @@ use std::{
 };
 
 use nix::{
+    fcntl::{AT_FDCWD, AtFlags},
     mount::{MsFlags, mount},
     sys::{
         statfs::{BPF_FS_MAGIC, statfs},
         utsname::uname,
     },
+    unistd::{AccessFlags, faccessat},
 };
 
 use super::HostFacts;
 
-/// The oldest kernel natgw runs on: the first long-term one with `bpf_ktime_get_coarse_ns`, the data plane's
-/// clock (5.11), and with the MTU in the answer of `bpf_fib_lookup` (5.12).
-pub const OLDEST_KERNEL: KernelVersion = KernelVersion { major: 5, minor: 15 };
+/// The oldest kernel natgw runs on: the first with `bpf_xdp_load_bytes` (5.18); `bpf_loop`, `bpf_for_each_map_elem`
+/// and `bpf_ktime_get_coarse_ns`, which the data plane needs too, are older.
+pub const OLDEST_KERNEL: KernelVersion = KernelVersion { major: 5, minor: 18 };
+
+/// The smallest privileges natgw runs with, on a BPF file system that is mounted already.
+const NEEDED: [Capability; 4] =
+    [Capability::NetAdmin, Capability::NetRaw, Capability::Bpf, Capability::Perfmon];
 
 /// Where the BPF file system is by convention.
 const BPFFS: &str = "/sys/fs/bpf";
@@ -39,10 +45,11 @@ pub enum PreflightError {
     UnknownKernel(String),
     /// The process may not do what natgw does.
     #[error(
-        "natgw lacks {missing}; run it with sudo, or give them to it: \
-         `setcap {grant}=ep $(command -v natgw)`, or in a systemd unit `AmbientCapabilities={missing}`",
-        missing = names(.0, " "),
-        grant = names(.0, ",").to_lowercase()
+        "natgw lacks {missing}; run it with sudo, or give it all it needs: \
+         `setcap {grant}=ep $(command -v natgw)`, or in a systemd unit `AmbientCapabilities={ambient}`",
+        missing = names(.0, ", "),
+        grant = names(&NEEDED, ",").to_lowercase(),
+        ambient = names(&NEEDED, " ")
     )]
     MissingCapabilities(Vec<Capability>),
     /// The process's capabilities could not be read.
@@ -54,6 +61,9 @@ pub enum PreflightError {
          `mount -t bpf bpf DIR` for a directory above it", .0.display()
     )]
     NotOnBpffs(PathBuf),
+    /// Pins could not be made there.
+    #[error("no right to write in {}; run natgw as root, or choose a --pin-dir that is yours", .0.display())]
+    NotWritable(PathBuf),
     /// The BPF file system could not be looked at or mounted.
     #[error("cannot {action} {}: {source}; run `mount -t bpf bpf {BPFFS}` as root", path.display())]
     Bpffs {
@@ -178,12 +188,13 @@ fn effective_capabilities(status: &str) -> Option<u64> {
 }
 
 fn missing_capabilities(effective: u64) -> Vec<Capability> {
-    let mut needed = vec![Capability::NetAdmin, Capability::NetRaw];
-    if !Capability::SysAdmin.is_in(effective) {
-        needed.extend([Capability::Bpf, Capability::Perfmon]);
-    }
-    needed.retain(|capability| !capability.is_in(effective));
-    needed
+    let mut missing = NEEDED.to_vec();
+    missing.retain(|&capability| {
+        let implied = matches!(capability, Capability::Bpf | Capability::Perfmon)
+            && Capability::SysAdmin.is_in(effective);
+        !capability.is_in(effective) && !implied
+    });
+    missing
 }
 
 fn names(capabilities: &[Capability], separator: &str) -> String {
@@ -194,11 +205,15 @@ fn names(capabilities: &[Capability], separator: &str) -> String {
 /// where it is missing.
 ///
 /// # Errors
-/// [`PreflightError::NotOnBpffs`] for a directory elsewhere, [`PreflightError::Bpffs`] if mounting fails.
+/// [`PreflightError::NotOnBpffs`] for a directory elsewhere, [`PreflightError::Bpffs`] if mounting fails,
+/// [`PreflightError::NotWritable`] where natgw may not write: systemd keeps `/sys/fs/bpf` to root.
 pub fn ensure_bpffs(pin_dir: &Path) -> Result<(), PreflightError> {
     let path = std::path::absolute(pin_dir).unwrap_or_else(|_| pin_dir.to_owned());
     if is_on_bpffs(&path)? {
-        return Ok(());
+        let existing = nearest_existing(&path);
+        let writable = AccessFlags::W_OK | AccessFlags::X_OK;
+        return faccessat(AT_FDCWD, existing, writable, AtFlags::AT_EACCESS)
+            .map_err(|_| PreflightError::NotWritable(existing.to_owned()));
     }
     if !path.starts_with(BPFFS) {
         return Err(PreflightError::NotOnBpffs(path));
@@ -211,9 +226,13 @@ pub fn ensure_bpffs(pin_dir: &Path) -> Result<(), PreflightError> {
     })
 }
 
+fn nearest_existing(path: &Path) -> &Path {
+    path.ancestors().find(|ancestor| ancestor.exists()).unwrap_or(Path::new("/"))
+}
+
 /// Whether the nearest existing directory at or above `path` is on a BPF file system.
 fn is_on_bpffs(path: &Path) -> Result<bool, PreflightError> {
-    let existing = path.ancestors().find(|ancestor| ancestor.exists()).unwrap_or(Path::new("/"));
+    let existing = nearest_existing(path);
     let system = statfs(existing).map_err(|errno| PreflightError::Bpffs {
         action: "look at",
         path: existing.to_owned(),
@@ -260,10 +279,10 @@ mod tests {
     }
 
     #[test]
-    fn kernels_before_5_15_are_too_old() {
+    fn kernels_before_5_18_are_too_old() {
         let is_new = |release| KernelVersion::from_release(release).unwrap() >= OLDEST_KERNEL;
-        assert!(!is_new("4.19.0") && !is_new("5.4.0") && !is_new("5.14.21"));
-        assert!(is_new("5.15.0") && is_new("6.1.0"));
+        assert!(!is_new("4.19.0") && !is_new("5.4.0") && !is_new("5.15.160"));
+        assert!(is_new("5.18.0") && is_new("6.1.0"));
     }
 
     #[test]
@@ -280,9 +299,11 @@ mod tests {
     #[test]
     fn missing_capabilities_are_named_with_three_remedies() {
         let error = PreflightError::MissingCapabilities(missing_capabilities(1 << 13 | 1 << 38)).to_string();
-        assert!(error.starts_with("natgw lacks CAP_NET_ADMIN CAP_BPF; run it with sudo"), "{error}");
-        assert!(error.contains("setcap cap_net_admin,cap_bpf=ep"), "{error}");
-        assert!(error.contains("AmbientCapabilities=CAP_NET_ADMIN CAP_BPF"), "{error}");
+        assert!(error.starts_with("natgw lacks CAP_NET_ADMIN, CAP_BPF; run it with sudo"), "{error}");
+        // Both replace what was granted before, so they name what is not missing too.
+        assert!(error.contains("setcap cap_net_admin,cap_net_raw,cap_bpf,cap_perfmon=ep"), "{error}");
+        let unit = "AmbientCapabilities=CAP_NET_ADMIN CAP_NET_RAW CAP_BPF CAP_PERFMON";
+        assert!(error.contains(unit), "{error}");
     }
 
     #[test]

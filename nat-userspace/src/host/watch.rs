@@ -39,6 +39,8 @@ pub enum HostChange {
         ifindex: u32,
         /// Its IPv4 address.
         address: Ipv4Addr,
+        /// Its Ethernet address as last told; `None` if it had none.
+        before: Option<[u8; 6]>,
         /// Its Ethernet address now; `None` if it does not answer any more or was deleted.
         mac: Option<[u8; 6]>,
     },
@@ -77,6 +79,9 @@ impl Host {
 /// states nobody needs to act on.
 #[derive(Debug, Default)]
 struct Seen {
+    /// Whether the tables hold all there is: not after changes were lost. Then whatever they cannot rule out
+    /// to be a change is one.
+    complete: bool,
     interfaces: HashMap<u32, HostInterface>,
     addresses: HashSet<(u32, IpAddr, u8)>,
     neighbours: HashMap<(u32, Ipv4Addr), [u8; 6]>,
@@ -88,6 +93,7 @@ impl Seen {
         let addresses = addresses(&host.handle).await?;
         let neighbours = host.neighbours().await?;
         Ok(Self {
+            complete: true,
             interfaces: interfaces.into_iter().map(|interface| (interface.index, interface)).collect(),
             addresses: addresses.iter().filter_map(address_key).collect(),
             neighbours: neighbours
@@ -114,7 +120,10 @@ impl Seen {
                 Message::DelNeighbour(entry) => self.neighbour(&entry, false),
                 _ => None,
             },
-            NetlinkPayload::Overrun(_) => Some(HostChange::Missed),
+            NetlinkPayload::Overrun(_) => {
+                *self = Self::default();
+                Some(HostChange::Missed)
+            }
             _ => None,
         }
     }
@@ -129,14 +138,15 @@ impl Seen {
             let now = interface(message);
             self.interfaces.insert(ifindex, now.clone()) != Some(now)
         } else {
-            self.interfaces.remove(&ifindex).is_some()
+            self.interfaces.remove(&ifindex).is_some() || !self.complete
         };
         changed.then_some(HostChange::Link { ifindex })
     }
 
     fn address(&mut self, message: &AddressMessage, exists: bool) -> Option<HostChange> {
         let key = address_key(message)?;
-        let changed = if exists { self.addresses.insert(key) } else { self.addresses.remove(&key) };
+        let changed =
+            if exists { self.addresses.insert(key) } else { self.addresses.remove(&key) || !self.complete };
         changed.then_some(HostChange::Address)
     }
 
@@ -147,10 +157,60 @@ impl Seen {
             Some(mac) => self.neighbours.insert((ifindex, address), mac),
             None => self.neighbours.remove(&(ifindex, address)),
         };
-        (before != mac).then_some(HostChange::Neighbour { ifindex, address, mac })
+        let unsure = before.is_none() && !self.complete;
+        (before != mac || unsure).then_some(HostChange::Neighbour { ifindex, address, before, mac })
     }
 }
 
 fn address_key(message: &AddressMessage) -> Option<(u32, IpAddr, u8)> {
     Some((message.header.index, local_address(message)?, message.header.prefix_len))
+}
+
+#[cfg(test)]
+mod tests {
+    use rtnetlink::{
+        AddressMessageBuilder,
+        packet_core::NetlinkHeader,
+        packet_route::neighbour::{NeighbourAttribute, NeighbourState},
+    };
+
+    use super::*;
+
+    const ADDRESS: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+
+    fn overrun() -> NetlinkMessage<RouteNetlinkMessage> {
+        NetlinkMessage::new(NetlinkHeader::default(), NetlinkPayload::Overrun(Vec::new()))
+    }
+
+    fn neighbour(mac: [u8; 6]) -> NetlinkMessage<RouteNetlinkMessage> {
+        let mut entry = NeighbourMessage::default();
+        entry.header.state = NeighbourState::Reachable;
+        entry.attributes.push(NeighbourAttribute::Destination(ADDRESS.into()));
+        entry.attributes.push(NeighbourAttribute::LinkLayerAddress(mac.to_vec()));
+        RouteNetlinkMessage::NewNeighbour(entry).into()
+    }
+
+    fn address_gone() -> NetlinkMessage<RouteNetlinkMessage> {
+        let address = AddressMessageBuilder::<Ipv4Addr>::new().index(3).address(ADDRESS, 24).build();
+        RouteNetlinkMessage::DelAddress(address).into()
+    }
+
+    #[test]
+    fn a_change_back_to_what_was_known_before_a_loss_is_told() {
+        let mac = [2, 0, 0, 0, 0, 1];
+        let mut seen = Seen { complete: true, ..Seen::default() };
+        assert!(seen.change(neighbour(mac)).is_some());
+        assert_eq!(seen.change(neighbour(mac)), None);
+        assert_eq!(seen.change(overrun()), Some(HostChange::Missed));
+        assert!(seen.change(neighbour(mac)).is_some());
+        assert_eq!(seen.change(neighbour(mac)), None);
+    }
+
+    #[test]
+    fn after_a_loss_what_goes_is_told_even_if_its_coming_was_not() {
+        let mut seen = Seen { complete: true, ..Seen::default() };
+        assert_eq!(seen.change(address_gone()), None);
+        seen.change(overrun());
+        assert_eq!(seen.change(address_gone()), Some(HostChange::Address));
+    }
 }

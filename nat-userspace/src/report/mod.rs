@@ -14,7 +14,9 @@ pub use eip::{ElasticIpReport, Usage, elastic_ips, usage};
 pub use flows::{FlowFilter, FlowProtocol, FlowReport, FlowSort, FlowState, NotFound, flows};
 pub use nacl::{LAST_RULE, NaclDirection, RuleReport, rules};
 pub use route::{RouteReport, RouteState, routes};
-pub use status::{Controller, ElasticIpUse, FlowTable, GatewayReport, Observation, StatusReport, status};
+pub use status::{
+    Controller, ElasticIpUse, FlowTable, GatewayReport, InterfaceReport, Observation, StatusReport, status,
+};
 
 #[cfg(test)]
 pub(crate) mod sample;

@@ -17,12 +17,13 @@ pub fn applied() -> Applied {
     let interface = |name: &str, index, role: &str| AppliedInterface {
         name: name.to_owned(),
         index,
+        device: name.to_owned(),
         roles: vec![role.to_owned()],
         mode: "xdp-native".to_owned(),
         why: "the driver offers it".to_owned(),
     };
     let interfaces = vec![interface("eth1", 2, "internal"), interface("eth0", 3, "external")];
-    Applied { pid: 4711, config, interfaces, announced: Vec::new() }
+    Applied { pid: 4711, config, interfaces, announced: Vec::new(), loopback_enabled: false }
 }
 
 /// An established TCP session from 10.0.1.5 to 192.0.2.80:443, opened at tick 100 and last seen at tick 200.

@@ -39,9 +39,8 @@ pub struct StatusReport<'a> {
     pub sessions: u64,
     /// Sessions there is room for.
     pub max_sessions: u32,
-    /// The interfaces: `name`, `index`, `roles` (`internal`, `external`), `mode` (`xdp-native` or `xdp-generic`) and
-    /// `why` it is this mode.
-    pub interfaces: &'a [AppliedInterface],
+    /// The interfaces with a part in the gateway.
+    pub interfaces: Vec<InterfaceReport<'a>>,
     /// The NAT gateways.
     pub nat_gateways: Vec<GatewayReport<'a>>,
     /// Every counter of the data plane by its name; they only ever grow.
@@ -60,6 +59,28 @@ pub struct Controller {
     pub running: bool,
     /// Its process; null if it does not run.
     pub pid: Option<u32>,
+}
+
+/// An interface with a part in the gateway.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct InterfaceReport<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Its index.
+    pub index: u32,
+    /// `internal`, `external` or both.
+    pub roles: &'a [String],
+    /// `xdp-native` or `xdp-generic`.
+    pub mode: &'a str,
+    /// Why this mode.
+    pub why: &'a str,
+}
+
+impl<'a> InterfaceReport<'a> {
+    fn of(applied: &'a AppliedInterface) -> Self {
+        let AppliedInterface { name, index, device: _, roles, mode, why } = applied;
+        Self { name, index: *index, roles, mode, why }
+    }
 }
 
 /// A NAT gateway.
@@ -107,7 +128,7 @@ pub fn status<'a>(applied: &'a Applied, seen: &Observation<'_>) -> StatusReport<
         },
         sessions: seen.sessions.len() as u64,
         max_sessions: seen.max_sessions,
-        interfaces: &applied.interfaces,
+        interfaces: applied.interfaces.iter().map(InterfaceReport::of).collect(),
         nat_gateways: gateways.map(|gateway| of_gateway(gateway, used)).collect(),
         counters: Counters::NAMES.iter().copied().zip(seen.counters.values()).collect(),
         drops_total: seen.drops,

@@ -3,10 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::Ipv4Net;
-use rtnetlink::{
-    LinkVlan, RouteMessageBuilder, RouteNextHopBuilder,
-    packet_route::{link::VlanProtocol, route::RouteType},
-};
+use rtnetlink::{LinkUnspec, RouteMessageBuilder, RouteNextHopBuilder, packet_route::route::RouteType};
 
 use crate::{
     Test,
@@ -18,8 +15,6 @@ pub fn trials() -> Vec<Test> {
     tests![
         an_interface_tells_its_kind_mtu_mac_and_addresses,
         an_interface_without_carrier_is_not_up,
-        a_vlan_device_tells_its_parent_and_tag,
-        a_service_tag_is_not_taken_for_a_vlan,
         every_address_of_the_host_is_local,
         next_hops_of_plain_and_multipath_routes_in_all_tables_are_gateways,
     ]
@@ -45,34 +40,13 @@ fn an_interface_tells_its_kind_mtu_mac_and_addresses() {
 fn an_interface_without_carrier_is_not_up() {
     lab::run(|lab| async move {
         lab.on_remote(|remote| async move {
-            let down = rtnetlink::LinkUnspec::new_with_name(REMOTE).down().build();
+            let down = LinkUnspec::new_with_name(REMOTE).down().build();
             remote.handle().link().change(down).execute().await.unwrap();
         });
         lab::eventually("the carrier is lost", || async {
             !lab.host.facts().await.unwrap().interface(EXTERNAL).unwrap().up
         })
         .await;
-    });
-}
-
-fn a_vlan_device_tells_its_parent_and_tag() {
-    lab::run(|lab| async move {
-        let tagged = LinkVlan::new("tagged", lab.external, 42).build();
-        lab.host.handle().link().add(tagged).execute().await.unwrap();
-        let facts = lab.host.facts().await.unwrap();
-        let tagged = facts.interface("tagged").unwrap();
-        assert_eq!(tagged.driver_kind.as_deref(), Some("vlan"));
-        assert_eq!((tagged.parent, tagged.vlan), (Some(lab.external), Some(42)));
-    });
-}
-
-fn a_service_tag_is_not_taken_for_a_vlan() {
-    lab::run(|lab| async move {
-        let tagged = LinkVlan::new("service", lab.external, 42).protocol(VlanProtocol::Ieee8021Ad).build();
-        lab.host.handle().link().add(tagged).execute().await.unwrap();
-        let facts = lab.host.facts().await.unwrap();
-        let service = facts.interface("service").unwrap();
-        assert_eq!((service.parent, service.vlan), (Some(lab.external), None));
     });
 }
 

@@ -47,7 +47,7 @@ fn interfaces_the_kernel_forwards_from_are_told() {
         set("ip_forward", "0");
         enable_fib_lookup().unwrap();
         let asked = [lab.external, 4711];
-        assert_eq!(forwarding_interfaces(&asked).unwrap(), []);
+        assert_eq!(forwarding_interfaces(&asked).unwrap(), Vec::<u32>::new());
         set(&format!("conf/{EXTERNAL}/forwarding"), "1");
         assert_eq!(forwarding_interfaces(&asked).unwrap(), [lab.external]);
     });

@@ -3,20 +3,23 @@
 //! Both are anonymous and vanish with the thread that made them.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     net::{IpAddr, Ipv4Addr},
-    os::fd::{AsFd, AsRawFd, OwnedFd},
+    os::fd::{AsRawFd, OwnedFd},
     panic,
     sync::Arc,
     thread,
     time::Duration,
 };
 
-use nat_userspace::host::{Host, Neighbour};
+use nat_userspace::host::{Host, Neighbour, preflight::KernelVersion};
 use nix::{
     errno::Errno,
     sched::{CloneFlags, setns, unshare},
-    sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, socket},
+    sys::{
+        socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, socket},
+        utsname::uname,
+    },
 };
 use rtnetlink::{LinkMessageBuilder, LinkUnspec, LinkVeth, packet_route::neighbour::NeighbourState};
 use tokio::time::{Instant, sleep};
@@ -36,6 +39,12 @@ pub fn obstacle() -> Option<String> {
     Some(format!("no namespace can be made: {errno}; run them as root"))
 }
 
+/// The kernel these tests run on.
+pub fn kernel() -> KernelVersion {
+    let release = uname().unwrap().release().to_string_lossy().into_owned();
+    KernelVersion::from_release(&release).unwrap()
+}
+
 /// The gateway's host, seen from inside, and a way into the remote.
 pub struct Lab {
     pub host: Host,
@@ -51,7 +60,11 @@ pub fn run<F: Future<Output = ()>>(scenario: impl FnOnce(Lab) -> F + Send + 'sta
         unshare(CloneFlags::CLONE_NEWNET).unwrap();
         let remote = Arc::new(namespace());
         unshare(CloneFlags::CLONE_NEWNET).unwrap();
-        scenario(Lab::build(remote).await).await;
+        // No link-local addresses, which appear whenever they please; a kernel without IPv6 has none anyway.
+        let _ = fs::write("/proc/sys/net/ipv6/conf/default/addr_gen_mode", "1");
+        scenario(Lab::build(Arc::clone(&remote)).await).await;
+        // A scenario may hold parts of the lab only: without this, the remote would vanish under it.
+        drop(remote);
     });
 }
 
@@ -135,7 +148,7 @@ impl ArpCapture {
         let mut packets = Vec::new();
         let mut frame = [0; 2048];
         loop {
-            match recv(self.0.as_fd().as_raw_fd(), &mut frame, MsgFlags::empty()) {
+            match recv(self.0.as_raw_fd(), &mut frame, MsgFlags::empty()) {
                 Ok(length) if length >= 42 && frame[12..14] == [8, 6] => packets.push(Arp {
                     broadcast: frame[..6] == [0xff; 6],
                     request: frame[21] == 1,

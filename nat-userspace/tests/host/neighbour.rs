@@ -15,15 +15,21 @@ use crate::{
 const LATECOMER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 77);
 
 pub fn trials() -> Vec<Test> {
-    tests![
+    let mut trials = tests![
         an_unknown_neighbour_is_asked_for_at_once,
         a_stale_neighbour_is_confirmed_at_once_and_stays_in_use,
         a_neighbour_just_confirmed_is_not_asked_again,
         a_permanent_neighbour_is_left_alone,
         a_neighbour_that_failed_is_asked_for_again,
+    ];
+    // The first kernel with NTF_EXT_MANAGED.
+    let since = KernelVersion { major: 5, minor: 16 };
+    let kept = tests![
         a_kept_neighbour_that_comes_late_is_found_by_the_kernel_itself,
         resolving_a_kept_neighbour_keeps_it_kept,
-    ]
+    ];
+    trials.extend(kept.into_iter().map(|test| Test { since, ..test }));
+    trials
 }
 
 fn an_unknown_neighbour_is_asked_for_at_once() {
@@ -83,9 +89,6 @@ fn a_neighbour_that_failed_is_asked_for_again() {
 }
 
 fn a_kept_neighbour_that_comes_late_is_found_by_the_kernel_itself() {
-    if !kernel_manages_neighbours() {
-        return;
-    }
     lab::run(|lab| async move {
         lab.host.keep_resolved(lab.external, LATECOMER).await.unwrap();
         becomes(&lab, LATECOMER, NeighbourState::Failed).await;
@@ -95,9 +98,6 @@ fn a_kept_neighbour_that_comes_late_is_found_by_the_kernel_itself() {
 }
 
 fn resolving_a_kept_neighbour_keeps_it_kept() {
-    if !kernel_manages_neighbours() {
-        return;
-    }
     lab::run(|lab| async move {
         lab.host.keep_resolved(lab.external, REMOTE_ADDRESS).await.unwrap();
         lab.host.keep_resolved(lab.external, LATECOMER).await.unwrap();
@@ -107,12 +107,6 @@ fn resolving_a_kept_neighbour_keeps_it_kept() {
             assert!(lab.neighbour(address).await.unwrap().managed, "{address}");
         }
     });
-}
-
-/// Whether this kernel knows NTF_EXT_MANAGED.
-fn kernel_manages_neighbours() -> bool {
-    let release = nix::sys::utsname::uname().unwrap().release().to_string_lossy().into_owned();
-    KernelVersion::from_release(&release).unwrap() >= KernelVersion { major: 5, minor: 16 }
 }
 
 fn latecomer_comes(lab: &Lab) {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use ipnet::Ipv4Net;
 
-use crate::config::{Arp, Config, ConfigError, Flags, Mode};
+use crate::config::{Arp, Config, ConfigError, Flags, Mode, Place};
 
 /// `natgw run`
 #[derive(Clone, Debug, Args)]
@@ -86,6 +86,16 @@ impl RunArgs {
         Ok(config)
     }
 
+    /// Where these arguments name `interface`.
+    #[must_use]
+    pub fn place_of_interface(&self, interface: &str) -> Option<Place> {
+        if let Some(path) = &self.config {
+            return Config::place_of_interface(path, interface);
+        }
+        let flag = if self.external.as_deref() == Some(interface) { "--external" } else { "--internal" };
+        Some(Place::Flag { flag: format!("{flag} {interface}") })
+    }
+
     fn flags(&self) -> Flags {
         Flags {
             internal: self.internal.clone(),
@@ -113,4 +123,12 @@ pub enum DataPlaneLog {
     Info,
     /// And what helps to find a fault
     Debug,
+}
+
+impl DataPlaneLog {
+    /// The level as the data plane's log numbers it; 0 is off.
+    #[must_use]
+    pub const fn level(self) -> u8 {
+        self as u8
+    }
 }

@@ -1,0 +1,174 @@
+//! From one configuration to the next: everything that can be refused comes first, then the maps change at once.
+
+use std::{net::Ipv4Addr, time::Duration};
+
+use anyhow::Result;
+use nat_common::config::Ageing;
+
+use super::{Controller, plan_for, report_warnings};
+use crate::{
+    config::Config,
+    datapath::{AppliedInterface, Attached},
+    host::{Announced, HostFacts},
+    plan::{self, Plan},
+};
+
+/// How long to wait for the next hops that the routing table names, before the gateway is called ready.
+const RESOLVE: Duration = Duration::from_millis(1_500);
+
+impl Controller {
+    /// Reads the configuration again and puts it into force, or says why not; then the old one is still in force.
+    pub(super) async fn reload(&mut self) -> Result<u32> {
+        let config = self.args.configuration()?;
+        let facts = self.host.facts().await?;
+        let plan = plan_for(&self.args, &config, &facts)?;
+        if config == self.config && plan == self.plan {
+            return self.generation();
+        }
+        report_warnings(&config, &facts, &plan);
+        if config.max_sessions != self.config.max_sessions {
+            tracing::warn!("max_sessions takes effect after `natgw detach` and a new start");
+        }
+        self.put_into_force(config, plan, &facts).await?;
+        self.generation()
+    }
+
+    /// Follows a change of the host: its addresses, and whatever of the plan depends on them.
+    pub(super) async fn follow_host(&mut self) -> Result<()> {
+        crate::host::enable_fib_lookup()?;
+        let facts = self.host.facts().await?;
+        self.datapath.maps.set_locals(&plan::locals(&facts))?;
+        let plan = Plan::new(&self.config, &facts)?;
+        if plan == self.plan {
+            self.datapath.maps.renew_generation()?;
+        } else {
+            self.put_into_force(self.config.clone(), plan, &facts).await?;
+        }
+        Ok(())
+    }
+
+    /// Attaches what is new, changes the maps, and lets go of what is no longer named.
+    pub(super) async fn put_into_force(
+        &mut self,
+        config: Config,
+        plan: Plan,
+        facts: &HostFacts,
+    ) -> Result<()> {
+        let attached = self.attach(&config, &plan, facts)?;
+        self.datapath.maps.apply(&plan)?;
+        let withdrawn = self.plan.elastic_ips.keys().any(|address| !plan.elastic_ips.contains_key(address));
+        self.detach_others(&plan, facts)?;
+        self.announce(&plan).await?;
+        self.config = config;
+        self.plan = plan;
+        self.applied.pid = std::process::id();
+        self.applied.config = self.config.clone();
+        self.applied.interfaces = attached;
+        self.datapath.maps.set_applied(&self.applied)?;
+        if withdrawn {
+            self.datapath.age(Ageing { withdrawn: 1, ahead: 0 })?;
+        }
+        self.resolve_next_hops(facts).await;
+        Ok(())
+    }
+
+    /// Attaches every device of the plan. If one refuses, those attached by this call are taken off again.
+    fn attach(&mut self, config: &Config, plan: &Plan, facts: &HostFacts) -> Result<Vec<AppliedInterface>> {
+        let mut how = std::collections::BTreeMap::new();
+        let present = self.pins.attached()?;
+        for device in plan.devices.iter().filter_map(|index| facts.interface_at(*index)) {
+            let before = self.applied.interfaces.iter().find(|before| before.device == device.name);
+            let before = before.map(|before| Attached { mode: before.mode.clone(), why: before.why.clone() });
+            match self.datapath.attach(&self.pins, &device.name, device.index, config.mode, before) {
+                Ok(attached) => how.insert(device.index, (device.name.clone(), attached)),
+                Err(error) => {
+                    for (name, _) in how.values().filter(|(name, _)| !present.contains(name)) {
+                        self.datapath.detach(&self.pins, name)?;
+                    }
+                    return Err(error.into());
+                }
+            };
+        }
+        let interfaces = plan.interfaces.iter().filter_map(|(index, role)| {
+            let interface = facts.interface_at(*index)?;
+            let (device, attached) = how.get(&role.device)?;
+            let roles = [(role.zone != 0, "internal"), (role.is_external(), "external")];
+            Some(AppliedInterface {
+                name: interface.name.clone(),
+                index: *index,
+                device: device.clone(),
+                roles: roles.into_iter().filter(|(has, _)| *has).map(|(_, role)| role.to_owned()).collect(),
+                mode: attached.mode.clone(),
+                why: attached.why.clone(),
+            })
+        });
+        Ok(interfaces.collect())
+    }
+
+    /// Takes the program off the devices that the plan does not name.
+    fn detach_others(&self, plan: &Plan, facts: &HostFacts) -> Result<()> {
+        for name in self.pins.attached()? {
+            let named =
+                facts.interface(&name).is_some_and(|interface| plan.devices.contains(&interface.index));
+            if !named {
+                self.datapath.detach(&self.pins, &name)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds the plan's Elastic IPs to their interfaces and withdraws those that natgw had added and the plan does
+    /// not name.
+    async fn announce(&mut self, plan: &Plan) -> Result<()> {
+        let gone: Vec<(u32, Ipv4Addr)> = self
+            .applied
+            .announced
+            .iter()
+            .filter(|address| !plan.announced.contains(address))
+            .copied()
+            .collect();
+        for (ifindex, address) in gone {
+            self.host.withdraw(ifindex, address).await?;
+        }
+        self.applied.announced.retain(|address| plan.announced.contains(address));
+        for &(ifindex, address) in &plan.announced {
+            let announced = self.host.announce(ifindex, address).await?;
+            if announced == Announced::Foreign {
+                tracing::warn!(
+                    "{address} is the host's own address: natgw takes all its packets that belong to sessions, and drops the rest"
+                );
+            } else if !self.applied.announced.contains(&(ifindex, address)) {
+                self.applied.announced.push((ifindex, address));
+            }
+        }
+        Ok(())
+    }
+
+    /// Has the kernel find the next hops of its routes, so that the first packet finds them.
+    async fn resolve_next_hops(&self, facts: &HostFacts) {
+        let mut waiting: Vec<(u32, Ipv4Addr)> = facts
+            .gateways
+            .iter()
+            .filter(|(ifindex, _)| self.plan.interfaces.contains_key(ifindex))
+            .copied()
+            .collect();
+        for &(ifindex, address) in &waiting {
+            if let Err(error) = self.host.keep_resolved(ifindex, address).await {
+                tracing::warn!("next hop {address} cannot be resolved: {error}");
+            }
+        }
+        let deadline = tokio::time::Instant::now() + RESOLVE;
+        while !waiting.is_empty() && tokio::time::Instant::now() < deadline {
+            let known = self.host.neighbours().await.unwrap_or_default();
+            waiting.retain(|&(ifindex, address)| {
+                !known
+                    .iter()
+                    .any(|found| found.ifindex == ifindex && found.address == address && found.mac.is_some())
+            });
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        for (_, address) in waiting {
+            tracing::warn!("next hop {address} does not answer ARP yet");
+        }
+    }
+}

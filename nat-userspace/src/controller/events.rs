@@ -1,0 +1,52 @@
+//! What the data plane tells: next hops to be resolved.
+
+use std::{
+    collections::HashMap,
+    net::Ipv4Addr,
+    time::{Duration, Instant},
+};
+
+use aya::maps::{MapData, RingBuf};
+use nat_common::{event::Event, flow};
+use tokio::io::unix::AsyncFd;
+
+use crate::host::Host;
+
+/// A next hop is asked for at most this often, however many packets wait for it.
+const INTERVAL: Duration = Duration::from_millis(200);
+
+/// The events, and the next hops asked for lately.
+pub(super) struct Events {
+    ring: AsyncFd<RingBuf<MapData>>,
+    asked: HashMap<(u32, Ipv4Addr), Instant>,
+}
+
+impl Events {
+    pub(super) fn new(ring: RingBuf<MapData>) -> std::io::Result<Self> {
+        // SAFETY: the ring owns its descriptor, and gives it to nobody else, until it is dropped.
+        let ring = unsafe { AsyncFd::register(ring) }.map_err(std::io::Error::from)?;
+        Ok(Self { ring, asked: HashMap::new() })
+    }
+
+    /// Waits for events and acts on them.
+    pub(super) async fn serve(&mut self, host: &Host) -> std::io::Result<()> {
+        let mut missing = Vec::new();
+        let mut ready = self.ring.readable_mut().await?;
+        while let Some(record) = ready.get_inner_mut().next() {
+            if let Ok(event) = bytemuck::try_pod_read_unaligned::<Event>(&record) {
+                missing.push((event.ifindex, flow::address(event.address)));
+            }
+        }
+        ready.clear_ready();
+        self.asked.retain(|_, when| when.elapsed() < INTERVAL);
+        for next_hop in missing {
+            if self.asked.insert(next_hop, Instant::now()).is_some() {
+                continue;
+            }
+            if let Err(error) = host.resolve(next_hop.0, next_hop.1).await {
+                tracing::warn!("next hop {} cannot be resolved: {error}", next_hop.1);
+            }
+        }
+        Ok(())
+    }
+}

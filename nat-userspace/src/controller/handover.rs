@@ -1,0 +1,49 @@
+//! One controller at a time: a new one asks the old one to leave, and takes over what it leaves.
+
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+use crate::datapath::{Lock, Maps, Pins};
+
+/// How long the old controller may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Takes the lock of the pin directory, from another controller if need be. The data plane goes on meanwhile.
+pub(super) async fn take_lock(pins: &Pins) -> Result<Lock> {
+    if let Some(lock) = pins.lock()? {
+        return Ok(lock);
+    }
+    let Some(pid) = controller(pins) else {
+        bail!("another process holds {}; end it first", pins.root().display());
+    };
+    tracing::info!("taking over from the controller with process id {pid}");
+    kill(pid, Signal::SIGUSR1)?;
+    wait_for_lock(pins, pid).await
+}
+
+/// Waits until the controller `pid` has gone.
+pub(super) async fn wait_for_lock(pins: &Pins, pid: Pid) -> Result<Lock> {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while tokio::time::Instant::now() < deadline {
+        if let Some(lock) = pins.lock()? {
+            return Ok(lock);
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    bail!(
+        "the controller with process id {pid} does not end; end it with `kill -9 {pid}`, the data plane goes on"
+    );
+}
+
+/// The process that keeps the gateway, as far as it is one of natgw's.
+pub(super) fn controller(pins: &Pins) -> Option<Pid> {
+    let applied = Maps::of_pins(pins.root()).ok()?.applied().ok()??;
+    let name = std::fs::read_to_string(format!("/proc/{}/comm", applied.pid)).ok()?;
+    (name.trim() == "natgw").then(|| Pid::from_raw(applied.pid as i32))
+}

@@ -1,0 +1,137 @@
+//! The controller: puts a configuration into force on this host, and keeps it so.
+
+mod apply;
+mod detach;
+mod events;
+mod handover;
+mod run;
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+
+use crate::{
+    cli::args::RunArgs,
+    config::Config,
+    datapath::{Applied, Datapath, LoadOptions, Lock, Pins},
+    host::{Host, HostFacts, enable_fib_lookup, preflight},
+    plan::{self, Plan},
+};
+
+pub use detach::detach;
+
+/// A gateway in operation.
+pub struct Controller {
+    args: RunArgs,
+    host: Host,
+    pins: Pins,
+    /// Held for as long as this controller lives.
+    _lock: Lock,
+    datapath: Datapath,
+    config: Config,
+    plan: Plan,
+    applied: Applied,
+}
+
+impl Controller {
+    /// Puts the configuration that `args` name into force: on state that is pinned in `pin_dir`, or from nothing.
+    ///
+    /// # Errors
+    /// Everything that stands in the way, before anything is attached; what was attached by this call is taken off
+    /// again, and what ran before goes on.
+    pub async fn start(args: &RunArgs, pin_dir: PathBuf) -> Result<Self> {
+        let config = args.configuration()?;
+        preflight::check(&pin_dir)?;
+        let host = Host::open()?;
+        let facts = host.facts().await?;
+        let plan = plan_for(args, &config, &facts)?;
+        report_warnings(&config, &facts, &plan);
+        let pins = Pins::new(&pin_dir);
+        let fresh = !pins.exist();
+        pins.create()?;
+        let lock = handover::take_lock(&pins).await?;
+        let begun = Self::begin(args, host, &pins, lock, config, plan, &facts).await;
+        if begun.is_err() && fresh {
+            pins.remove().context("after the failure below, not everything could be removed")?;
+        }
+        begun
+    }
+
+    async fn begin(
+        args: &RunArgs,
+        host: Host,
+        pins: &Pins,
+        lock: Lock,
+        config: Config,
+        plan: Plan,
+        facts: &HostFacts,
+    ) -> Result<Self> {
+        let loopback_enabled = enable_fib_lookup()?;
+        let options =
+            LoadOptions { max_sessions: config.max_sessions, log_level: args.data_plane_log.level() };
+        let datapath = Datapath::pinned(&options, pins)?;
+        let before = datapath.maps.applied()?;
+        let applied = Applied {
+            pid: std::process::id(),
+            config: config.clone(),
+            interfaces: before.as_ref().map_or_else(Vec::new, |before| before.interfaces.clone()),
+            announced: before.as_ref().map_or_else(Vec::new, |before| before.announced.clone()),
+            loopback_enabled: loopback_enabled || before.is_some_and(|before| before.loopback_enabled),
+        };
+        let capacity = datapath.maps.max_sessions()?;
+        if capacity != config.max_sessions {
+            tracing::warn!(
+                "the flow table taken over holds {capacity} sessions; max_sessions = {} takes effect after `natgw detach`",
+                config.max_sessions
+            );
+        }
+        let mut controller = Self {
+            args: args.clone(),
+            host,
+            pins: pins.clone(),
+            _lock: lock,
+            datapath,
+            config: config.clone(),
+            plan: Plan::default(),
+            applied,
+        };
+        controller.datapath.maps.set_locals(&plan::locals(facts))?;
+        controller.put_into_force(config, plan, facts).await?;
+        controller.datapath.pin_programs(pins)?;
+        Ok(controller)
+    }
+
+    /// The generation in force.
+    ///
+    /// # Errors
+    /// As the map of generations answers.
+    pub fn generation(&self) -> Result<u32> {
+        Ok(self.datapath.maps.generation()?)
+    }
+}
+
+/// The plan, or an error that names the place in the configuration as far as there is one.
+fn plan_for(args: &RunArgs, config: &Config, facts: &HostFacts) -> Result<Plan> {
+    Plan::new(config, facts).map_err(|error| {
+        match error.interface().and_then(|name| args.place_of_interface(name)) {
+            Some(place) => anyhow::anyhow!("{place}: {error}"),
+            None => error.into(),
+        }
+    })
+}
+
+/// Says what is valid but probably not meant.
+fn report_warnings(config: &Config, facts: &HostFacts, plan: &Plan) {
+    for warning in config.warnings() {
+        tracing::warn!("{warning}");
+    }
+    let indexes: Vec<u32> = plan.interfaces.keys().copied().collect();
+    let forwarding = crate::host::forwarding_interfaces(&indexes).unwrap_or_default();
+    for interface in forwarding.iter().filter_map(|index| facts.interface_at(*index)) {
+        tracing::warn!(
+            "the kernel forwards packets of {0} itself: whenever natgw is off, internal packets leave untranslated; \
+             switch it off with `sysctl -w net.ipv4.conf.{0}.forwarding=0` if nothing else on this host routes",
+            interface.name
+        );
+    }
+}

@@ -1,0 +1,151 @@
+//! The controller's life: signals, the host's changes, the data plane's events, ageing.
+
+use std::{
+    pin::pin,
+    time::{Duration, Instant},
+};
+
+use anyhow::Result;
+use futures_util::StreamExt;
+use nat_common::config::Ageing;
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    time::sleep,
+};
+
+use super::{Controller, events::Events};
+use crate::{
+    datapath::forward_log,
+    host::{HostChange, batched},
+};
+
+/// How often sessions are aged, unless that takes more than [`SHARE`] of a CPU.
+const AGEING: Duration = Duration::from_secs(1);
+/// Ageing rests this many times as long as its last pass took.
+const SHARE: u32 = 20;
+/// Changes of the host are acted upon in batches of this length.
+const BATCH: Duration = Duration::from_millis(100);
+/// How often neighbours that the kernel has not heard of lately are asked again: what XDP forwards, the kernel does
+/// not see.
+const CONFIRM: Duration = Duration::from_secs(30);
+
+impl Controller {
+    /// Keeps the gateway in operation until a signal ends it.
+    ///
+    /// # Errors
+    /// What makes it impossible to go on; the data plane goes on all the same.
+    pub async fn run(mut self) -> Result<()> {
+        let mut signals = Signals::new()?;
+        let mut events = Events::new(self.datapath.take_events()?)?;
+        let log = forward_log(&mut self.datapath)?;
+        let mut log = pin!(async {
+            log.await;
+            std::future::pending::<()>().await;
+        });
+        let mut changes = pin!(batched(self.host.watch().await?, BATCH));
+        let mut age = pin!(sleep(AGEING));
+        let mut confirm = pin!(sleep(CONFIRM));
+        loop {
+            tokio::select! {
+                end = signals.next() => match end {
+                    Order::Reload => self.reload_and_tell().await,
+                    Order::End if self.args.detach_on_exit => return self.detach().await,
+                    Order::End | Order::HandOver => return Ok(()),
+                },
+                Some(batch) = changes.next() => self.react(&batch).await,
+                served = events.serve(&self.host) => served?,
+                () = age.as_mut() => {
+                    let rest = self.age();
+                    age.as_mut().reset(tokio::time::Instant::now() + rest);
+                }
+                () = confirm.as_mut() => {
+                    self.confirm_neighbours().await;
+                    confirm.as_mut().reset(tokio::time::Instant::now() + CONFIRM);
+                }
+                () = log.as_mut() => {}
+            }
+        }
+    }
+
+    /// The two lines that whoever has sent SIGHUP waits for.
+    async fn reload_and_tell(&mut self) {
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Reloading]);
+        match self.reload().await {
+            Ok(generation) => println!("reloaded generation={generation}"),
+            Err(error) => eprintln!("reload refused: {error:#}"),
+        }
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    }
+
+    async fn react(&mut self, batch: &[HostChange]) {
+        tracing::debug!(?batch, "the host has changed");
+        if batch.iter().all(is_discovery) {
+            return;
+        }
+        if let Err(error) = self.follow_host().await {
+            tracing::warn!("the host has changed and the gateway cannot follow: {error:#}");
+        }
+    }
+
+    /// One ageing pass; how long to rest before the next.
+    fn age(&mut self) -> Duration {
+        let begin = Instant::now();
+        // Whoever writes net.ipv4.ip_forward switches it off, and nothing tells.
+        if let Err(error) = crate::host::enable_fib_lookup() {
+            tracing::warn!("{error}");
+        }
+        if let Err(error) = self.datapath.age(Ageing::default()) {
+            tracing::warn!("sessions cannot be aged: {error}");
+        }
+        AGEING.max(begin.elapsed() * SHARE)
+    }
+
+    async fn confirm_neighbours(&self) {
+        let neighbours = self.host.neighbours().await.unwrap_or_default();
+        for found in neighbours.iter().filter(|found| self.plan.interfaces.contains_key(&found.ifindex)) {
+            if found.mac.is_some() {
+                let _ = self.host.resolve(found.ifindex, found.address).await;
+            }
+        }
+    }
+}
+
+/// Whether a neighbour has merely been found: no flow remembers another MAC address of it, for that would have been
+/// forgotten when the neighbour was lost.
+const fn is_discovery(change: &HostChange) -> bool {
+    matches!(change, HostChange::Neighbour { before: None, mac: Some(_), .. })
+}
+
+/// What a signal asks for.
+enum Order {
+    Reload,
+    End,
+    HandOver,
+}
+
+struct Signals {
+    hangup: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+    hand_over: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            hangup: signal(SignalKind::hangup())?,
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hand_over: signal(SignalKind::user_defined1())?,
+        })
+    }
+
+    async fn next(&mut self) -> Order {
+        tokio::select! {
+            _ = self.hangup.recv() => Order::Reload,
+            _ = self.terminate.recv() => Order::End,
+            _ = self.interrupt.recv() => Order::End,
+            _ = self.hand_over.recv() => Order::HandOver,
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! The lab's scenarios: the real `natgw` between real clients and servers.
+//!
+//! Each runs in a lab of its own; after it, the captures must hold no bad checksum and no internal address outside.
+//! What cannot run here is reported as ignored, with the reason; with `CI=true` it fails.
+
+mod baseline;
+mod bulk;
+mod control;
+mod errors;
+mod invariants;
+mod policy;
+mod reach;
+mod refusal;
+mod sample;
+
+use std::env;
+use std::path::Path;
+
+use anyhow::Result;
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use natgw_tests::lab::{Lab, Plan, natgw, sweep};
+
+/// One scenario: a lab built from `plan`, and what happens in it.
+struct Scenario {
+    name: &'static str,
+    plan: Plan,
+    needs_natgw: bool,
+    body: fn(&Lab) -> Result<()>,
+}
+
+/// A list of scenarios, each `plan => function`, named after their functions.
+macro_rules! scenarios {
+    ($($plan:expr => $body:ident),+ $(,)?) => {
+        vec![$(crate::Scenario { name: stringify!($body), plan: $plan, needs_natgw: true, body: $body }),+]
+    };
+}
+use scenarios;
+
+/// Programs that the scenarios call.
+const TOOLS: [&str; 9] =
+    ["ip", "ethtool", "nft", "nginx", "curl", "ping", "traceroute", "setpriv", "sha256sum"];
+
+fn main() {
+    sweep::prepare();
+    let mut arguments = Arguments::from_args();
+    // Every lab wants the whole machine for itself.
+    arguments.test_threads.get_or_insert(1);
+    let scenarios = [
+        baseline::scenarios(),
+        reach::scenarios(),
+        errors::scenarios(),
+        bulk::scenarios(),
+        policy::scenarios(),
+        control::scenarios(),
+        invariants::scenarios(),
+        refusal::scenarios(),
+    ];
+    let trials = scenarios.into_iter().flatten().map(trial).collect();
+    libtest_mimic::run(&arguments, trials).exit();
+}
+
+fn trial(scenario: Scenario) -> Trial {
+    Trial::ignorable_test(scenario.name, move || match obstacle(&scenario) {
+        Some(reason) if env::var("CI").is_ok_and(|value| value == "true") => Err(Failed::from(reason)),
+        Some(reason) => Ok(Completion::ignored_with(reason)),
+        None => match perform(&scenario) {
+            Ok(()) => Ok(Completion::Completed),
+            Err(error) => Err(Failed::from(format!("{error:#}"))),
+        },
+    })
+}
+
+fn perform(scenario: &Scenario) -> Result<()> {
+    let lab = Lab::new(scenario.plan)?;
+    (scenario.body)(&lab)?;
+    lab.verify_captures()
+}
+
+/// Why this scenario cannot run here, if so.
+fn obstacle(scenario: &Scenario) -> Option<String> {
+    if !nix::unistd::geteuid().is_root() {
+        return Some("needs root for network namespaces; run it with sudo".to_owned());
+    }
+    if let Some(tool) = TOOLS.iter().find(|tool| !is_installed(tool)) {
+        return Some(format!("{tool} is not installed; `cargo xtask setup` brings it"));
+    }
+    if scenario.needs_natgw { natgw::binary().err().map(|error| error.to_string()) } else { None }
+}
+
+fn is_installed(tool: &str) -> bool {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path)
+        .chain([Path::new("/usr/sbin").to_owned()])
+        .any(|directory| directory.join(tool).is_file())
+}
