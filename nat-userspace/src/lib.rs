@@ -7,3 +7,4 @@ pub mod controller;
 pub mod datapath;
 pub mod host;
 pub mod plan;
+pub mod report;

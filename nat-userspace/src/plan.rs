@@ -269,17 +269,23 @@ fn find<'a>(facts: &'a HostFacts, name: &str) -> Result<&'a HostInterface, PlanE
 }
 
 fn limits(config: &Config) -> map::Config {
-    let config::Timeouts { tcp_established, tcp_transitory, tcp_closing, udp, icmp } = config.timeouts;
     map::Config {
-        timeouts: map::Timeouts {
-            tcp_established: ticks_from_seconds(tcp_established),
-            tcp_transitory: ticks_from_seconds(tcp_transitory),
-            tcp_closing: ticks_from_seconds(tcp_closing),
-            udp: ticks_from_seconds(udp),
-            icmp: ticks_from_seconds(icmp),
-            spare: 0,
-        },
+        timeouts: timeouts(&config.timeouts),
         icmp_errors_per_second: config.icmp_errors_per_second,
+        spare: 0,
+    }
+}
+
+/// The idle timeouts as the data plane counts them, in ticks.
+#[must_use]
+pub fn timeouts(seconds: &config::Timeouts) -> map::Timeouts {
+    let config::Timeouts { tcp_established, tcp_transitory, tcp_closing, udp, icmp } = *seconds;
+    map::Timeouts {
+        tcp_established: ticks_from_seconds(tcp_established),
+        tcp_transitory: ticks_from_seconds(tcp_transitory),
+        tcp_closing: ticks_from_seconds(tcp_closing),
+        udp: ticks_from_seconds(udp),
+        icmp: ticks_from_seconds(icmp),
         spare: 0,
     }
 }

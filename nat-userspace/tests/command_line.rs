@@ -116,3 +116,33 @@ fn completions_and_the_man_page_go_to_stdout() {
     let man = natgw(&["man"]);
     assert!(man.status.success() && stdout(&man).contains(".TH natgw 1"));
 }
+
+const LISTING_VERBS: [&[&str]; 6] =
+    [&["status"], &["flows"], &["drops"], &["eip", "list"], &["nacl", "list"], &["route", "list"]];
+
+#[test]
+fn with_nothing_pinned_every_listing_verb_says_no_and_what_to_do() {
+    let empty = Path::new(env!("CARGO_TARGET_TMPDIR")).join("empty-pin-dir");
+    std::fs::create_dir_all(&empty).unwrap();
+    let directory = empty.to_str().unwrap();
+    for verb in LISTING_VERBS {
+        for json in [&[][..], &["--json"]] {
+            let args = [verb, json, &["--pin-dir", directory]].concat();
+            let listing = natgw(&args);
+            assert_eq!(listing.status.code(), Some(1), "{args:?}: {}", stderr(&listing));
+            assert_eq!(stdout(&listing), "", "{args:?}");
+            let message = format!(
+                "natgw: no gateway is set up under {directory}; start one with `natgw run`, or name its --pin-dir\n"
+            );
+            assert_eq!(stderr(&listing), message, "{args:?}");
+        }
+    }
+}
+
+#[test]
+fn watching_a_gateway_that_is_not_there_ends_at_once() {
+    for verb in ["status", "flows", "drops"] {
+        let watch = natgw(&[verb, "--watch", "--pin-dir", "/nonexistent"]);
+        assert_eq!(watch.status.code(), Some(1), "{verb}: {}", stderr(&watch));
+    }
+}

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 pub use bench::BenchArgs;
-pub use flows::{FlowFilter, FlowProtocol, FlowSort, FlowState, FlowsArgs};
+pub use flows::FlowsArgs;
 pub use listing::{DropsArgs, EipVerb, ListArgs, NaclVerb, RouteVerb, StatusArgs};
 pub use run::{DataPlaneLog, RunArgs};
 

@@ -6,8 +6,17 @@ mod check;
 mod completions;
 mod config;
 mod detach;
+mod drops;
+mod eip;
+mod flows;
+mod nacl;
 mod output;
+mod reading;
+mod route;
 mod run;
+mod status;
+mod table;
+mod units;
 
 use std::process::ExitCode;
 
@@ -16,6 +25,8 @@ use clap::Parser;
 use tracing_subscriber::EnvFilter;
 
 use args::{Cli, ConfigVerb, Verb};
+
+use crate::{datapath::DatapathError, report::NotFound};
 
 /// A 'no': nothing is running, nothing was found.
 pub const NO: u8 = 1;
@@ -31,8 +42,14 @@ pub fn main() -> ExitCode {
         for line in format!("{error:#}").lines() {
             eprintln!("natgw: {line}");
         }
-        ExitCode::from(FAILURE)
+        ExitCode::from(code(&error))
     })
+}
+
+/// Which errors are a 'no'; all others are failures.
+fn code(error: &anyhow::Error) -> u8 {
+    let not_running = matches!(error.downcast_ref(), Some(DatapathError::NotRunning(_)));
+    if not_running || error.is::<NotFound>() { NO } else { FAILURE }
 }
 
 fn dispatch(cli: &Cli) -> Result<ExitCode> {
@@ -42,12 +59,12 @@ fn dispatch(cli: &Cli) -> Result<ExitCode> {
         Verb::Completions(args) => completions::shell(args),
         Verb::Man(args) => completions::man(args),
         Verb::Run(args) => run::execute(&cli.pin_dir, args),
-        Verb::Status(_) => not_wired("status"),
-        Verb::Flows(_) => not_wired("flows"),
-        Verb::Drops(_) => not_wired("drops"),
-        Verb::Eip(_) => not_wired("eip"),
-        Verb::Nacl(_) => not_wired("nacl"),
-        Verb::Route(_) => not_wired("route"),
+        Verb::Status(args) => status::execute(&cli.pin_dir, args),
+        Verb::Flows(args) => flows::execute(&cli.pin_dir, args),
+        Verb::Drops(args) => drops::execute(&cli.pin_dir, args),
+        Verb::Eip(verb) => eip::execute(&cli.pin_dir, verb),
+        Verb::Nacl(verb) => nacl::execute(&cli.pin_dir, verb),
+        Verb::Route(verb) => route::execute(&cli.pin_dir, verb),
         Verb::Bench(args) => bench::execute(args),
         Verb::Detach => detach::execute(&cli.pin_dir),
     }
@@ -62,9 +79,4 @@ fn log_to_stderr() {
 /// What the verbs that talk to the kernel run on: one thread is plenty.
 fn runtime() -> Result<tokio::runtime::Runtime> {
     Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
-}
-
-/// PLACEHOLDER, the only one: where the verbs' own modules (`run::execute` and its like) are called once they exist.
-fn not_wired(verb: &str) -> Result<ExitCode> {
-    anyhow::bail!("{verb}: not part of this build")
 }

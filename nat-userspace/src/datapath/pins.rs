@@ -118,8 +118,20 @@ impl Pins {
     /// # Errors
     /// [`DatapathError::Pin`] if the directory cannot be opened.
     pub fn lock(&self) -> Result<Option<Lock>, DatapathError> {
+        self.try_lock(FlockArg::LockExclusiveNonblock)
+    }
+
+    /// Whether a controller lives. Those who only ask do not take each other for one.
+    ///
+    /// # Errors
+    /// [`DatapathError::Pin`] if the directory cannot be opened.
+    pub fn controller_runs(&self) -> Result<bool, DatapathError> {
+        Ok(self.try_lock(FlockArg::LockSharedNonblock)?.is_none())
+    }
+
+    fn try_lock(&self, how: FlockArg) -> Result<Option<Lock>, DatapathError> {
         let directory = File::open(&self.root).map_err(DatapathError::pin("open", &self.root))?;
-        match Flock::lock(directory, FlockArg::LockExclusiveNonblock) {
+        match Flock::lock(directory, how) {
             Ok(lock) => Ok(Some(Lock(lock))),
             Err((_, nix::errno::Errno::EWOULDBLOCK)) => Ok(None),
             Err((_, error)) => Err(DatapathError::pin("lock", &self.root)(error)),

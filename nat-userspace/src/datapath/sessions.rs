@@ -58,6 +58,19 @@ impl Session {
         let last = self.outbound.last_seen.max(self.inbound.last_seen);
         now.saturating_sub(last)
     }
+
+    /// The sessions whose `flows` these are, in no order.
+    #[must_use]
+    pub fn join(flows: &[(FlowKey4, FlowEntry4)]) -> Vec<Self> {
+        // Maps, because a walk may see an entry twice.
+        let (outbound, inbound): (HashMap<_, _>, HashMap<_, _>) =
+            flows.iter().copied().partition(|(key, _)| key.direction() == Direction::Outbound);
+        let sessions = outbound.iter().map(|(key, entry)| {
+            let other = inbound.get(&entry.other_key(key)).copied().unwrap_or_default();
+            join(key, entry, &other)
+        });
+        sessions.collect()
+    }
 }
 
 /// The tick of this moment, as the data plane counts them.
@@ -74,18 +87,7 @@ impl Maps {
     /// # Errors
     /// [`DatapathError::Access`] if the kernel refuses.
     pub fn sessions(&self) -> Result<Vec<Session>, DatapathError> {
-        let mut outbound = HashMap::new();
-        let mut inbound = HashMap::new();
-        batch::for_each(&self.flows, |key: &FlowKey4, entry: &FlowEntry4| {
-            let flows = if key.direction() == Direction::Outbound { &mut outbound } else { &mut inbound };
-            flows.insert(*key, *entry);
-        })
-        .map_err(DatapathError::access("read", NAME))?;
-        let sessions = outbound.iter().map(|(key, entry)| {
-            let other = inbound.get(&entry.other_key(key)).copied().unwrap_or_default();
-            join(key, entry, &other)
-        });
-        Ok(sessions.collect())
+        Ok(Session::join(&self.flows()?))
     }
 
     /// Every flow as it stands in the table.

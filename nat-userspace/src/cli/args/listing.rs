@@ -41,6 +41,10 @@ Examples:
 JSON: an array with one object per reason:
   reason, description, packets, per_second,
   latest {source, source_port, destination, destination_port, protocol, interface, length, seconds_ago} or null
+The most frequent reason comes first. What could not be read of the latest packet is zero.
+
+Rates are measured while you wait, over a quarter of a second; with --watch, from the second time on, over the time
+since the one before.
 
 Exit codes:
   0  shown, even if nothing was dropped

@@ -3,6 +3,7 @@ use clap::error::ErrorKind;
 
 use super::*;
 use crate::config::{Arp, Mode};
+use crate::report::FlowState;
 
 fn parse(line: &str) -> Verb {
     Cli::try_parse_from(line.split_whitespace()).unwrap().verb

@@ -1,0 +1,185 @@
+//! `natgw status`: the gateway at a glance.
+
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use nat_common::{counter::Counters, drop::DropReason};
+
+use super::args::StatusArgs;
+use super::table::{Column, Row, number, table, text};
+use super::units::{fill, grouped};
+use super::{output, reading};
+use crate::datapath::{Pins, Session};
+use crate::report::{self, Controller, InterfaceReport, Observation, StatusReport};
+
+/// Shows the status.
+pub(super) fn execute(pin_dir: &Path, args: &StatusArgs) -> Result<ExitCode> {
+    if args.json {
+        return view(pin_dir, |status| {
+            output::print_json(status)?;
+            Ok(ExitCode::SUCCESS)
+        });
+    }
+    output::watch(args.watch, || view(pin_dir, |status| Ok(for_people(status))))
+}
+
+/// Hands `show` the status of this moment.
+fn view<T>(pin_dir: &Path, show: impl FnOnce(&StatusReport<'_>) -> Result<T>) -> Result<T> {
+    let (maps, applied) = reading::gateway(pin_dir)?;
+    let flows = maps.flows()?;
+    let drops = DropReason::ALL.iter().map(|reason| maps.drops(*reason));
+    let seen = Observation {
+        generation: maps.generation()?,
+        controller_runs: Pins::new(pin_dir).controller_runs()?,
+        sessions: &Session::join(&flows),
+        max_sessions: maps.max_sessions()?,
+        flows: flows.len() as u64,
+        counters: maps.counters()?,
+        drops: drops.sum::<Result<_, _>>()?,
+    };
+    show(&report::status(&applied, &seen))
+}
+
+fn for_people(status: &StatusReport<'_>) -> String {
+    let drops = match status.drops_total {
+        0 => "no packets".to_owned(),
+        packets => format!("{} packets; `natgw drops` tells why", grouped(packets)),
+    };
+    [
+        format!("generation {}, {}\n", status.generation, of_controller(status.controller)),
+        format!("sessions   {}\n", fill(status.sessions, status.max_sessions.into())),
+        format!("flow table {}\n", fill(status.flow_table.used, status.flow_table.capacity)),
+        format!("dropped    {drops}\n"),
+        format!("\n{}", table(&status.interfaces)),
+        format!("\n{}", table(&elastic_ips(status))),
+        format!("\n{}", table(&counters(status))),
+    ]
+    .concat()
+}
+
+fn of_controller(controller: Controller) -> String {
+    match controller.pid {
+        Some(pid) => format!("controller running with pid {pid}"),
+        None => "no controller: packets are translated, but idle sessions do not end; start `natgw run`"
+            .to_owned(),
+    }
+}
+
+impl Row for InterfaceReport<'_> {
+    const COLUMNS: &'static [Column] =
+        &[text("INTERFACE"), number("INDEX"), text("ROLES"), text("MODE"), text("WHY")];
+
+    fn cells(&self) -> Vec<String> {
+        vec![
+            self.name.to_owned(),
+            self.index.to_string(),
+            self.roles.join(", "),
+            self.mode.to_owned(),
+            self.why.to_owned(),
+        ]
+    }
+}
+
+/// An Elastic IP, and whose it is.
+struct ElasticIpRow<'a> {
+    nat_gateway: &'a str,
+    subnet: &'a str,
+    address: Ipv4Addr,
+    sessions: u64,
+    ports_used: u64,
+}
+
+fn elastic_ips<'a>(status: &StatusReport<'a>) -> Vec<ElasticIpRow<'a>> {
+    let mut rows = Vec::new();
+    for gateway in &status.nat_gateways {
+        rows.extend(gateway.elastic_ips.iter().map(|elastic_ip| ElasticIpRow {
+            nat_gateway: gateway.name,
+            subnet: gateway.subnet,
+            address: elastic_ip.address,
+            sessions: elastic_ip.sessions,
+            ports_used: elastic_ip.ports_used,
+        }));
+    }
+    rows
+}
+
+impl Row for ElasticIpRow<'_> {
+    const COLUMNS: &'static [Column] =
+        &[text("NAT GATEWAY"), text("SUBNET"), text("ELASTIC IP"), number("SESSIONS"), number("PORTS USED")];
+
+    fn cells(&self) -> Vec<String> {
+        vec![
+            self.nat_gateway.to_owned(),
+            self.subnet.to_owned(),
+            self.address.to_string(),
+            grouped(self.sessions),
+            grouped(self.ports_used),
+        ]
+    }
+}
+
+/// A counter, and what it counts.
+struct CounterRow {
+    name: &'static str,
+    value: u64,
+    description: &'static str,
+}
+
+fn counters(status: &StatusReport<'_>) -> Vec<CounterRow> {
+    let described = status.counters.iter().zip(Counters::DESCRIPTIONS);
+    described.map(|(&(name, value), description)| CounterRow { name, value, description }).collect()
+}
+
+impl Row for CounterRow {
+    const COLUMNS: &'static [Column] = &[text("COUNTER"), number("VALUE"), text("DESCRIPTION")];
+
+    fn cells(&self) -> Vec<String> {
+        vec![self.name.to_owned(), grouped(self.value), self.description.to_owned()]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::sample::{applied, session};
+
+    fn shown(controller_runs: bool) -> String {
+        let applied = applied();
+        let sessions = [session(1, 5_000), session(2, 5_000)];
+        let seen = Observation {
+            generation: 4,
+            controller_runs,
+            sessions: &sessions,
+            max_sessions: 10,
+            flows: 4,
+            counters: Counters { outbound_bytes: 123_456, ..Counters::default() },
+            drops: 0,
+        };
+        for_people(&report::status(&applied, &seen))
+    }
+
+    #[test]
+    fn people_see_everything_at_a_glance() {
+        let text = shown(true);
+        for line in [
+            "generation 4, controller running with pid 4711",
+            "sessions   2 of 10 (20 %)",
+            "flow table 4 of 20 (20 %)",
+            "dropped    no packets",
+            "eth1           2  internal  xdp-native  the driver offers it",
+            "nat-a        public-a  203.0.113.10         2           1",
+            "outbound_bytes       123,456  Bytes of IP in them.",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} is missing in\n{text}");
+        }
+    }
+
+    #[test]
+    fn a_gateway_without_a_controller_says_what_that_means() {
+        let text = shown(false);
+        assert!(text.starts_with("generation 4, no controller: packets are translated, but"), "{text}");
+        assert!(!text.contains("4711"), "{text}");
+    }
+}

@@ -1,0 +1,22 @@
+//! What a running gateway has to say, as values: the stable JSON of the listing verbs. Pure.
+//!
+//! Each report is made from what was read off the maps ([`crate::datapath`]) and from the configuration in force.
+
+mod drops;
+mod eip;
+mod flows;
+mod nacl;
+mod route;
+mod status;
+
+pub use drops::{DropReading, DropReport, LatestDrop, drops};
+pub use eip::{ElasticIpReport, Usage, elastic_ips, usage};
+pub use flows::{FlowFilter, FlowProtocol, FlowReport, FlowSort, FlowState, NotFound, flows};
+pub use nacl::{LAST_RULE, NaclDirection, RuleReport, rules};
+pub use route::{RouteReport, RouteState, routes};
+pub use status::{
+    Controller, ElasticIpUse, FlowTable, GatewayReport, InterfaceReport, Observation, StatusReport, status,
+};
+
+#[cfg(test)]
+pub(crate) mod sample;

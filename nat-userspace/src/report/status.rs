@@ -1,0 +1,216 @@
+//! `status`: the gateway at a glance.
+
+use std::net::Ipv4Addr;
+
+use nat_common::counter::Counters;
+use serde::{Serialize, Serializer};
+
+use super::{Usage, usage};
+use crate::config::NatGateway;
+use crate::datapath::{Applied, AppliedInterface, Session};
+
+/// What was read off the data plane, all at about the same time.
+#[derive(Clone, Copy, Debug)]
+pub struct Observation<'a> {
+    /// The generation in force.
+    pub generation: u32,
+    /// Whether a controller lives.
+    pub controller_runs: bool,
+    /// Every session.
+    pub sessions: &'a [Session],
+    /// Sessions there is room for.
+    pub max_sessions: u32,
+    /// Entries in the flow table.
+    pub flows: u64,
+    /// What the data plane counted.
+    pub counters: Counters,
+    /// Packets dropped, for whatever reason.
+    pub drops: u64,
+}
+
+/// The gateway at a glance.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct StatusReport<'a> {
+    /// The number stamped by each applied configuration.
+    pub generation: u32,
+    /// Who keeps the data plane.
+    pub controller: Controller,
+    /// Sessions that are open.
+    pub sessions: u64,
+    /// Sessions there is room for.
+    pub max_sessions: u32,
+    /// The interfaces with a part in the gateway.
+    pub interfaces: Vec<InterfaceReport<'a>>,
+    /// The NAT gateways.
+    pub nat_gateways: Vec<GatewayReport<'a>>,
+    /// Every counter of the data plane by its name; they only ever grow.
+    #[serde(serialize_with = "as_object")]
+    pub counters: Vec<(&'static str, u64)>,
+    /// Packets dropped, for whatever reason.
+    pub drops_total: u64,
+    /// How full the flow table is.
+    pub flow_table: FlowTable,
+}
+
+/// Who keeps the data plane. Without a controller packets are still translated, but no idle session ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Controller {
+    /// Whether it runs.
+    pub running: bool,
+    /// Its process; null if it does not run.
+    pub pid: Option<u32>,
+}
+
+/// An interface with a part in the gateway.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct InterfaceReport<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Its index.
+    pub index: u32,
+    /// `internal`, `external` or both.
+    pub roles: &'a [String],
+    /// `xdp-native` or `xdp-generic`.
+    pub mode: &'a str,
+    /// Why this mode.
+    pub why: &'a str,
+}
+
+impl<'a> InterfaceReport<'a> {
+    fn of(applied: &'a AppliedInterface) -> Self {
+        let AppliedInterface { name, index, device: _, roles, mode, why } = applied;
+        Self { name, index: *index, roles, mode, why }
+    }
+}
+
+/// A NAT gateway.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct GatewayReport<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// The public subnet it lives in.
+    pub subnet: &'a str,
+    /// Its Elastic IPs.
+    pub elastic_ips: Vec<ElasticIpUse>,
+}
+
+/// How much of an Elastic IP is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct ElasticIpUse {
+    /// The address.
+    pub address: Ipv4Addr,
+    /// Sessions that it carries.
+    pub sessions: u64,
+    /// Different external ports in use, counted per protocol.
+    pub ports_used: u64,
+}
+
+/// How full the flow table is. A session takes two entries, one per direction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct FlowTable {
+    /// Entries in use.
+    pub used: u64,
+    /// Entries there are.
+    pub capacity: u64,
+}
+
+/// Reports on a gateway with the configuration `applied`.
+#[must_use]
+pub fn status<'a>(applied: &'a Applied, seen: &Observation<'_>) -> StatusReport<'a> {
+    let usage = usage(seen.sessions);
+    let used = |address: Ipv4Addr| usage.get(&address).copied().unwrap_or_default();
+    let gateways = applied.config.nat_gateways.iter();
+    StatusReport {
+        generation: seen.generation,
+        controller: Controller {
+            running: seen.controller_runs,
+            pid: seen.controller_runs.then_some(applied.pid),
+        },
+        sessions: seen.sessions.len() as u64,
+        max_sessions: seen.max_sessions,
+        interfaces: applied.interfaces.iter().map(InterfaceReport::of).collect(),
+        nat_gateways: gateways.map(|gateway| of_gateway(gateway, used)).collect(),
+        counters: Counters::NAMES.iter().copied().zip(seen.counters.values()).collect(),
+        drops_total: seen.drops,
+        flow_table: FlowTable { used: seen.flows, capacity: 2 * u64::from(seen.max_sessions) },
+    }
+}
+
+fn of_gateway(gateway: &NatGateway, used: impl Fn(Ipv4Addr) -> Usage) -> GatewayReport<'_> {
+    let of_address = |address: &Ipv4Addr| {
+        let Usage { sessions, ports } = used(*address);
+        ElasticIpUse { address: *address, sessions, ports_used: ports }
+    };
+    GatewayReport {
+        name: &gateway.name,
+        subnet: &gateway.subnet,
+        elastic_ips: gateway.elastic_ips.iter().map(of_address).collect(),
+    }
+}
+
+fn as_object<S: Serializer>(counters: &[(&'static str, u64)], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(counters.iter().copied())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::report::sample::{applied, session};
+
+    fn observation(sessions: &[Session]) -> Observation<'_> {
+        Observation {
+            generation: 4,
+            controller_runs: true,
+            sessions,
+            max_sessions: 262_144,
+            flows: 2 * sessions.len() as u64,
+            counters: Counters { outbound_packets: 7, dropped_bytes: 60, ..Counters::default() },
+            drops: 1,
+        }
+    }
+
+    #[test]
+    fn the_status_has_the_documented_fields() {
+        let applied = applied();
+        let sessions = [session(1, 5_000), session(2, 5_001)];
+        let mut value = serde_json::to_value(status(&applied, &observation(&sessions))).unwrap();
+        let Value::Object(counters) = value["counters"].take() else { panic!("counters are an object") };
+        assert_eq!(counters.len(), Counters::NAMES.len());
+        assert_eq!((&counters["outbound_packets"], &counters["dropped_bytes"]), (&json!(7), &json!(60)));
+        assert_eq!(
+            value,
+            json!({
+                "generation": 4, "controller": { "running": true, "pid": 4711 },
+                "sessions": 2, "max_sessions": 262_144,
+                "interfaces": [
+                    { "name": "eth1", "index": 2, "roles": ["internal"], "mode": "xdp-native",
+                      "why": "the driver offers it" },
+                    { "name": "eth0", "index": 3, "roles": ["external"], "mode": "xdp-native",
+                      "why": "the driver offers it" },
+                ],
+                "nat_gateways": [{ "name": "nat-a", "subnet": "public-a", "elastic_ips": [
+                    { "address": "203.0.113.10", "sessions": 2, "ports_used": 2 },
+                ] }],
+                "counters": null, "drops_total": 1,
+                "flow_table": { "used": 4, "capacity": 524_288 },
+            })
+        );
+    }
+
+    #[test]
+    fn a_controller_that_has_ended_has_no_pid() {
+        let applied = applied();
+        let seen = Observation { controller_runs: false, ..observation(&[]) };
+        assert_eq!(status(&applied, &seen).controller, Controller { running: false, pid: None });
+    }
+
+    #[test]
+    fn an_elastic_ip_without_sessions_is_shown_unused() {
+        let applied = applied();
+        let report = status(&applied, &observation(&[]));
+        let elastic_ip = report.nat_gateways[0].elastic_ips[0];
+        assert_eq!((elastic_ip.sessions, elastic_ip.ports_used), (0, 0));
+    }
+}
