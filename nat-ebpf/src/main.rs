@@ -18,6 +18,7 @@ mod forward;
 mod header;
 mod icmp;
 mod interface;
+mod log;
 mod maps;
 mod nacl;
 mod options;
@@ -63,6 +64,7 @@ pub fn natgw(context: XdpContext) -> u32 {
             xdp_action::XDP_DROP
         }
         Err(Stop::Drop(reason)) => {
+            log::refused(&context, reason, &parsed);
             count::dropped(reason, &parsed, packet.ingress());
             xdp_action::XDP_DROP
         }
