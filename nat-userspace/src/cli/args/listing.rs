@@ -83,6 +83,8 @@ pub struct ListArgs {
 pub enum EipVerb {
     /// List Elastic IPs with their NAT gateway, sessions and ports
     ///
+    /// Ports are counted per protocol; one port serves many destinations at once, so there may be more sessions.
+    ///
     /// JSON: an array of {address, nat_gateway, arp, sessions, ports_used, ports}.
     List(ListArgs),
 }
@@ -92,7 +94,8 @@ pub enum EipVerb {
 pub enum NaclVerb {
     /// List the rules of every NACL in the order they are asked
     ///
-    /// JSON: an array of {nacl, direction, rule, action, protocol, cidr, ports}.
+    /// JSON: an array of {nacl, direction, rule, action, protocol, cidr, ports}; the rule `*` at the end of each list is
+    /// 32767.
     List(ListArgs),
 }
 
