@@ -61,9 +61,14 @@ fn build() -> Result<(), String> {
 fn compile(workspace: &Path, target_dir: &Path) -> Result<(), String> {
     let arch =
         env::var("CARGO_CFG_TARGET_ARCH").map_err(|error| format!("CARGO_CFG_TARGET_ARCH: {error}"))?;
-    // bpf-linker keeps the types that the kernel wants to see (BTF) only when there is debug information.
-    let flags =
-        [format!("--cfg=bpf_target_arch=\"{arch}\""), "-Cdebuginfo=2".into(), "-Clink-arg=--btf".into()];
+    // bpf-linker keeps the types that the kernel wants to see (BTF) only when there is debug information; and it
+    // would turn every copy and every clearing of a few words into a call that loops over bytes.
+    let flags = [
+        format!("--cfg=bpf_target_arch=\"{arch}\""),
+        "-Cdebuginfo=2".into(),
+        "-Clink-arg=--btf".into(),
+        "-Clink-arg=--disable-expand-memcpy-in-order".into(),
+    ];
     let mut cargo = nightly("cargo");
     cargo
         .current_dir(workspace)

@@ -7,7 +7,7 @@ use aya_ebpf::{
     bindings::BPF_NOEXIST,
     helpers::{bpf_get_prandom_u32, generated::bpf_loop},
 };
-use core::ffi::c_void;
+use core::{ffi::c_void, ptr::null_mut};
 use nat_common::{
     config::slot,
     counter::Counters,
@@ -20,7 +20,7 @@ use nat_common::{
 use crate::{
     admit, clock, count,
     flow::{self, Rewrite},
-    maps::{FLOWS4, POOL},
+    maps::{FLOWS4, POOL, SEARCH},
     parse::Parsed,
     stop::Stop,
 };
@@ -53,11 +53,10 @@ extern "C" fn open_session(parsed: *const Parsed, generation: u32, rewrite: *mut
 
 #[inline(always)]
 fn open_pair(parsed: &Parsed, gateway: &Gateway, generation: u32, rewrite: &mut Rewrite) -> Result<(), Stop> {
-    let mut search = Search::new(&parsed.key, gateway, generation);
-    // SAFETY: the callback has the signature that the helper calls, and `search` outlives the call.
-    unsafe {
-        bpf_loop(gateway.count * (MAX_TRIES + 1), try_port as *mut c_void, (&raw mut search).cast(), 0)
-    };
+    let Some(search) = Search::of_this_cpu() else { return Err(Stop::Drop(DropReason::NotConfigured)) };
+    *search = Search::new(&parsed.key, gateway, generation);
+    // SAFETY: the callback has the signature that the helper calls; it finds the search by itself.
+    unsafe { bpf_loop(gateway.count * (MAX_TRIES + 1), try_port as *mut c_void, null_mut(), 0) };
     count::count(|counters| counters.port_tries += u64::from(search.tries));
     match search.outcome {
         Outcome::Claimed => {}
@@ -120,14 +119,18 @@ fn outbound_entry(parsed: &Parsed, generation: u32, rewrite: &Rewrite) -> FlowEn
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Outcome {
+pub enum Outcome {
     Searching,
     Claimed,
     TableFull,
 }
 
 /// A search for a free port. `key` and `entry` are the inbound flow to be.
-struct Search {
+///
+/// It stands in a map and not on the stack, where the verifier would follow every step of every counter.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Search {
     key: FlowKey4,
     entry: FlowEntry4,
     /// Index in `POOL` of the gateway's first range, and how many it has.
@@ -146,6 +149,13 @@ struct Search {
 }
 
 impl Search {
+    /// The one search that a CPU makes at a time.
+    #[inline(always)]
+    fn of_this_cpu() -> Option<&'static mut Self> {
+        // SAFETY: the entry is this CPU's own, and only one packet at a time looks for a port on it.
+        SEARCH.get_ptr_mut(0).map(|search| unsafe { &mut *search })
+    }
+
     #[inline(always)]
     fn new(outbound: &FlowKey4, gateway: &Gateway, generation: u32) -> Self {
         let key = FlowKey4 {
@@ -225,9 +235,8 @@ impl Search {
 }
 
 /// One try; 1 ends the search.
-unsafe extern "C" fn try_port(_step: u32, search: *mut Search) -> u64 {
-    // SAFETY: the pointer that `open` handed to the helper.
-    let search = unsafe { &mut *search };
+unsafe extern "C" fn try_port(_step: u32, _context: *mut c_void) -> u64 {
+    let Some(search) = Search::of_this_cpu() else { return 1 };
     if search.left == 0 && !search.next_range() {
         return 1;
     }

@@ -16,6 +16,8 @@ use nat_common::{
     route::{MAX_ROUTES, MAX_SUBNETS, Prefix, Subnet, Target},
 };
 
+use crate::allocate::Search;
+
 /// Both flows of every session. Written by the data plane (open, refresh) and the ageing program (release).
 #[map]
 pub static FLOWS4: HashMap<FlowKey4, FlowEntry4> = HashMap::with_max_entries(524_288, 0);
@@ -95,6 +97,10 @@ pub const SCRATCH_BYTES: usize = 1_024;
 /// The data plane's own: a quoted packet while its checksum is computed.
 #[map]
 pub static SCRATCH: PerCpuArray<[u8; SCRATCH_BYTES]> = PerCpuArray::with_max_entries(1, 0);
+
+/// The data plane's own: a search for a free port.
+#[map]
+pub static SEARCH: PerCpuArray<Search> = PerCpuArray::with_max_entries(1, 0);
 
 /// What a CPU may still send in ICMP errors.
 #[repr(C)]
