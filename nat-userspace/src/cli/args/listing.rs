@@ -43,8 +43,7 @@ JSON: an array with one object per reason:
   latest {source, source_port, destination, destination_port, protocol, interface, length, seconds_ago} or null
 The most frequent reason comes first. What could not be read of the latest packet is zero.
 
-Rates are measured while you wait, over a quarter of a second; with --watch, from the second time on, over the time
-since the one before.
+Rates are measured over a quarter of a second while you wait; with --watch, since the time before.
 
 Exit codes:
   0  shown, even if nothing was dropped
