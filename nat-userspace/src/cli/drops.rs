@@ -10,7 +10,7 @@ use nat_common::drop::DropReason;
 
 use super::args::DropsArgs;
 use super::table::{Column, Row, number, table, text};
-use super::units::{duration, grouped};
+use super::units::{duration, endpoint, grouped};
 use super::{output, reading};
 use crate::datapath::{DatapathError, Maps, now};
 use crate::report::{self, DropReading, DropReport, LatestDrop};
@@ -93,14 +93,12 @@ impl Row for &DropReport<'_> {
 
 fn of_packet(latest: &LatestDrop<'_>) -> String {
     format!(
-        "{} ago on {}: {} {}:{} → {}:{}, {} bytes",
+        "{} ago on {}: {} {} → {}, {} bytes",
         duration(latest.seconds_ago),
         latest.interface,
         latest.protocol,
-        latest.source,
-        latest.source_port,
-        latest.destination,
-        latest.destination_port,
+        endpoint(latest.source, latest.source_port),
+        endpoint(latest.destination, latest.destination_port),
         latest.length
     )
 }
@@ -133,7 +131,7 @@ mod tests {
         let text = for_people(&drops(), false);
         let row = text.lines().nth(1).unwrap();
         assert!(row.starts_with("martian    1,234      1234.0  a source or destination"), "{row}");
-        assert!(row.ends_with("11s ago on if3: udp 10.10.10.10:0 → 0.0.0.0:0, 60 bytes"), "{row}");
+        assert!(row.ends_with("11s ago on if3: udp 10.10.10.10 → 0.0.0.0, 60 bytes"), "{row}");
         assert!(text.ends_with("\npackets dropped: 1,234, 1234.0 per second\n"), "{text}");
     }
 }

@@ -1,6 +1,5 @@
 //! `natgw flows`: sessions.
 
-use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -8,10 +7,10 @@ use anyhow::Result;
 
 use super::args::FlowsArgs;
 use super::table::{Column, Row, number, table, text};
-use super::units::{bytes, duration, grouped};
+use super::units::{bytes, duration, endpoint, grouped};
 use super::{output, reading};
 use crate::datapath::{Applied, Session, now};
-use crate::report::{self, FlowProtocol, FlowReport, NotFound};
+use crate::report::{self, FlowReport, NotFound};
 
 /// Lists sessions.
 pub(super) fn execute(pin_dir: &Path, args: &FlowsArgs) -> Result<ExitCode> {
@@ -73,10 +72,7 @@ impl Row for FlowReport<'_> {
             self.protocol.name().to_owned(),
             endpoint(self.source, self.source_port),
             endpoint(self.elastic_ip, self.elastic_port),
-            match self.protocol {
-                FlowProtocol::Tcp | FlowProtocol::Udp => endpoint(self.destination, self.destination_port),
-                FlowProtocol::Icmp => self.destination.to_string(),
-            },
+            endpoint(self.destination, self.destination_port),
             self.state.name().to_owned(),
             duration(self.age_seconds),
             duration(self.idle_seconds),
@@ -89,10 +85,6 @@ impl Row for FlowReport<'_> {
             self.vpc.to_string(),
         ]
     }
-}
-
-fn endpoint(address: Ipv4Addr, port: u16) -> String {
-    format!("{address}:{port}")
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Numbers as people read them.
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 /// `12345` as `12,345`.
@@ -42,6 +43,11 @@ pub(super) fn bytes(bytes: u64) -> String {
 
 const UNITS: [&str; 6] = ["kB", "MB", "GB", "TB", "PB", "EB"];
 
+/// `192.0.2.1:443`; where there is no port, the address alone.
+pub(super) fn endpoint(address: Ipv4Addr, port: u16) -> String {
+    if port == 0 { address.to_string() } else { format!("{address}:{port}") }
+}
+
 /// Seconds in larger units: `5m 50s`.
 pub(super) fn duration(seconds: u64) -> String {
     humantime::format_duration(Duration::from_secs(seconds)).to_string()
@@ -71,6 +77,12 @@ mod tests {
     fn bytes_take_the_unit_that_suits_them() {
         let texts = [0, 999, 1_000, 1_540_000, 999_950, 999_949, u64::MAX].map(bytes);
         assert_eq!(texts, ["0 B", "999 B", "1.0 kB", "1.5 MB", "1.0 MB", "999.9 kB", "18.4 EB"]);
+    }
+
+    #[test]
+    fn an_endpoint_without_a_port_is_its_address() {
+        let address = Ipv4Addr::new(192, 0, 2, 1);
+        assert_eq!([443, 0].map(|port| endpoint(address, port)), ["192.0.2.1:443", "192.0.2.1"]);
     }
 
     #[test]

@@ -166,3 +166,24 @@ fn remove_tree(directory: &Path) -> Result<(), DatapathError> {
     }
     fs::remove_dir(directory).map_err(DatapathError::pin("remove", directory))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_controller_is_seen_while_it_holds_the_lock_and_askers_are_not() {
+        let root = std::env::temp_dir().join(format!("natgw-pins-{}", std::process::id()));
+        fs::create_dir_all(&root).unwrap();
+        let pins = Pins::new(&root);
+        let asker = pins.try_lock(FlockArg::LockSharedNonblock).unwrap();
+        let beside_an_asker = pins.controller_runs().unwrap();
+        drop(asker);
+        let controller = pins.lock().unwrap();
+        let beside_a_controller = pins.controller_runs().unwrap();
+        drop(controller);
+        let afterwards = pins.controller_runs().unwrap();
+        fs::remove_dir(&root).unwrap();
+        assert_eq!([beside_an_asker, beside_a_controller, afterwards], [false, true, false]);
+    }
+}

@@ -122,3 +122,54 @@ fn join(key: &FlowKey4, outbound: &FlowEntry4, inbound: &FlowEntry4) -> Session 
 fn endpoint(address: Ipv4Addr, port: u16) -> SocketAddrV4 {
     SocketAddrV4::new(address, u16::from_be(port))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The outbound and the inbound flow of a TCP session that has got as far as SYN and SYN-ACK.
+    fn flows() -> [(FlowKey4, FlowEntry4); 2] {
+        let internal = flow::raw(Ipv4Addr::new(10, 0, 1, 5));
+        let key = FlowKey4 {
+            source: internal,
+            destination: flow::raw(Ipv4Addr::new(192, 0, 2, 80)),
+            source_port: 40_000_u16.to_be(),
+            destination_port: 443_u16.to_be(),
+            protocol: protocol::TCP,
+            zone: 1,
+            spare: [0; 2],
+        };
+        let entry =
+            FlowEntry4 { tcp_seen: tcp::SYN, zone: 1, opened: 5, last_seen: 6, ..FlowEntry4::default() };
+        let external = flow::raw(Ipv4Addr::new(203, 0, 113, 10));
+        let outbound = FlowEntry4 { address: external, port: 1_024_u16.to_be(), packets: 1, ..entry };
+        let inbound =
+            FlowEntry4 { address: internal, port: key.source_port, packets: 2, last_seen: 9, ..entry };
+        [(key, outbound), (outbound.other_key(&key), inbound)]
+    }
+
+    #[test]
+    fn the_two_flows_of_a_session_are_joined_into_one() {
+        let sessions = Session::join(&flows());
+        let [session] = sessions[..] else { panic!("{sessions:?}") };
+        assert_eq!(session.internal, "10.0.1.5:40000".parse().unwrap());
+        assert_eq!(session.external, "203.0.113.10:1024".parse().unwrap());
+        assert_eq!(session.remote, "192.0.2.80:443".parse().unwrap());
+        assert_eq!((session.outbound.packets, session.inbound.packets), (1, 2));
+        assert_eq!((session.phase, session.idle(10)), (Some(Phase::Opening), 1));
+    }
+
+    #[test]
+    fn a_flow_that_a_walk_saw_twice_is_one_session() {
+        let [outbound, inbound] = flows();
+        assert_eq!(Session::join(&[outbound, inbound, outbound, inbound]).len(), 1);
+    }
+
+    #[test]
+    fn a_session_whose_inbound_flow_was_missed_is_shown_without_it() {
+        let [outbound, inbound] = flows();
+        let sessions = Session::join(&[outbound]);
+        assert_eq!((sessions.len(), sessions[0].inbound), (1, Flow::default()));
+        assert!(Session::join(&[inbound]).is_empty());
+    }
+}

@@ -43,8 +43,7 @@ JSON: an array with one object per reason:
   latest {source, source_port, destination, destination_port, protocol, interface, length, seconds_ago} or null
 The most frequent reason comes first. What could not be read of the latest packet is zero.
 
-Rates are measured while you wait, over a quarter of a second; with --watch, from the second time on, over the time
-since the one before.
+Rates are measured over a quarter of a second while you wait; with --watch, since the time before.
 
 Exit codes:
   0  shown, even if nothing was dropped
@@ -83,6 +82,8 @@ pub struct ListArgs {
 pub enum EipVerb {
     /// List Elastic IPs with their NAT gateway, sessions and ports
     ///
+    /// Ports are counted per protocol; one port serves many destinations at once, so there may be more sessions.
+    ///
     /// JSON: an array of {address, nat_gateway, arp, sessions, ports_used, ports}.
     List(ListArgs),
 }
@@ -92,7 +93,8 @@ pub enum EipVerb {
 pub enum NaclVerb {
     /// List the rules of every NACL in the order they are asked
     ///
-    /// JSON: an array of {nacl, direction, rule, action, protocol, cidr, ports}.
+    /// JSON: an array of {nacl, direction, rule, action, protocol, cidr, ports}; the rule `*` at the end of each list is
+    /// 32767.
     List(ListArgs),
 }
 
