@@ -16,7 +16,7 @@ use nat_common::{
     route::{MAX_ROUTES, MAX_SUBNETS, Prefix, Subnet, Target},
 };
 
-use crate::allocate::Search;
+use crate::{allocate::Search, clock::Reading};
 
 /// Both flows of every session. Written by the data plane (open, refresh) and the ageing program (release).
 #[map]
@@ -97,6 +97,10 @@ pub const SCRATCH_BYTES: usize = 1_024;
 /// The data plane's own: a quoted packet while its checksum is computed.
 #[map]
 pub static SCRATCH: PerCpuArray<[u8; SCRATCH_BYTES]> = PerCpuArray::with_max_entries(1, 0);
+
+/// The data plane's own: each CPU's last reading of the clock.
+#[map]
+pub static CLOCK: PerCpuArray<Reading> = PerCpuArray::with_max_entries(1, 0);
 
 /// The data plane's own: a search for a free port.
 #[map]
