@@ -167,7 +167,7 @@ fn pinned_applied(path: &Path) -> Result<MapData, DatapathError> {
 }
 
 /// The maps of the object that are pinned; the scratch buffer and the logs belong to one load.
-const PINNED: [&str; 19] = [
+const PINNED: [&str; 20] = [
     "FLOWS4",
     "GENERATION",
     "CONFIG",
@@ -177,7 +177,8 @@ const PINNED: [&str; 19] = [
     "SUBNETS",
     "ROUTES4",
     "NACLS",
-    "NACL_RULES",
+    "NACL_PREFIXES",
+    "NACL_PORTS",
     "GATEWAYS",
     "POOL",
     "ELASTIC_IPS",
