@@ -69,10 +69,9 @@ pub fn leave(parsed: &Parsed, generation: u32, target: &mut Target) -> Result<()
 pub fn outside(parsed: &Parsed, gateway: &Gateway, generation: u32) -> Result<(), Stop> {
     let FlowKey4 { source, destination, destination_port, .. } = parsed.key;
     let nacl = gateway.nacl;
-    if gateway.flags & Gateway::NACL_BOTH_SIDES != 0 {
-        if !allows(nacl, Direction::Inbound, source, destination_port, parsed, generation) {
-            return Err(Stop::Drop(DropReason::NaclInbound));
-        }
+    let both_sides = gateway.flags & Gateway::NACL_BOTH_SIDES != 0;
+    if both_sides && !allows(nacl, Direction::Inbound, source, destination_port, parsed, generation) {
+        return Err(Stop::Drop(DropReason::NaclInbound));
     }
     if !allows(nacl, Direction::Outbound, destination, destination_port, parsed, generation) {
         return Err(Stop::Drop(DropReason::NaclOutbound));
@@ -93,10 +92,9 @@ pub fn inside(parsed: &Parsed, zone: u8, internal: u32, port: u16, generation: u
     if !allows(nacl, Direction::Inbound, source, destination_port, parsed, generation) {
         return Err(Stop::Drop(DropReason::NaclInbound));
     }
-    if gateway.flags & Gateway::NACL_BOTH_SIDES != 0 {
-        if !allows(nacl, Direction::Outbound, internal, port, parsed, generation) {
-            return Err(Stop::Drop(DropReason::NaclOutbound));
-        }
+    let both_sides = gateway.flags & Gateway::NACL_BOTH_SIDES != 0;
+    if both_sides && !allows(nacl, Direction::Outbound, internal, port, parsed, generation) {
+        return Err(Stop::Drop(DropReason::NaclOutbound));
     }
     arrive(parsed, zone, internal, port, generation)
 }

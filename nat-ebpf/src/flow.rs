@@ -75,12 +75,11 @@ pub fn pass<P: Hook>(
             (&raw mut (*entry).last_seen).write_volatile(tick);
             assembly::barrier();
         }
-        if (&raw const (*entry).generation).read_volatile() != generation || !fits {
-            if let Err(stop) = packet.judge(parsed, entry, generation, rewrite) {
-                // A packet that may not pass does not keep its session alive (RFC 7857 §7).
-                (&raw mut (*entry).last_seen).write_volatile(before);
-                return Err(stop);
-            }
+        let judged = (&raw const (*entry).generation).read_volatile() == generation && fits;
+        if !judged && let Err(stop) = packet.judge(parsed, entry, generation, rewrite) {
+            // A packet that may not pass does not keep its session alive (RFC 7857 §7).
+            (&raw mut (*entry).last_seen).write_volatile(before);
+            return Err(stop);
         }
         (*entry).packets += 1;
         (*entry).bytes += u64::from(parsed.length);

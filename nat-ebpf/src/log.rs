@@ -9,6 +9,7 @@ use crate::parse::Parsed;
 
 /// A packet was refused for a reason that somebody may have to do something about.
 #[inline(always)]
+#[expect(clippy::wildcard_enum_match_arm, reason = "most refusals are nobody's business but the sender's")]
 pub fn refused<C: EbpfContext>(context: &C, reason: DropReason, parsed: &Parsed) {
     let source = u32::from_be(parsed.key.source);
     let destination = u32::from_be(parsed.key.destination);

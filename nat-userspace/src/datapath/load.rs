@@ -5,11 +5,15 @@ use std::path::Path;
 use aya::{
     Ebpf, EbpfLoader, TestRun, TestRunOptions,
     maps::{Map, MapData, RingBuf},
-    programs::{ProgramError, Xdp},
+    programs::Xdp,
 };
 use nat_common::config::Ageing;
 
-use super::{DatapathError, Maps, Pins, error::with_sources, maps::create_applied};
+use super::{
+    DatapathError, Maps, Pins,
+    error::{answer, with_sources},
+    maps::create_applied,
+};
 use crate::plan::MAX_INTERFACES;
 
 /// The program that translates.
@@ -28,6 +32,9 @@ pub struct LoadOptions {
     /// Rare events to log, as `aya_log::Level` numbers; 0: none, at no cost.
     pub log_level: u8,
 }
+
+/// The ring buffer that the data plane's events come through.
+pub type EventRing = RingBuf<MapData>;
 
 /// A loaded data plane.
 pub struct Datapath {
@@ -92,7 +99,7 @@ impl Datapath {
     ///
     /// # Errors
     /// [`DatapathError::Map`] if they are taken or missing.
-    pub fn take_events(&mut self) -> Result<RingBuf<MapData>, DatapathError> {
+    pub fn take_events(&mut self) -> Result<EventRing, DatapathError> {
         let problem = |problem: String| DatapathError::Map { name: "EVENTS", problem };
         let data = self.events.take().ok_or_else(|| problem("is already read elsewhere".into()))?;
         RingBuf::try_from(Map::RingBuf(data)).map_err(|error| problem(error.to_string()))
@@ -132,13 +139,8 @@ impl Datapath {
         program: &'static str,
         options: TestRunOptions<'_>,
     ) -> Result<aya::TestRunResult, DatapathError> {
-        xdp(&mut self.object, program).test_run(options).map_err(|error| DatapathError::TestRun {
-            program,
-            cause: match error {
-                ProgramError::SyscallError(error) => error.io_error,
-                other => std::io::Error::other(other),
-            },
-        })
+        let result = xdp(&mut self.object, program).test_run(options);
+        result.map_err(|error| DatapathError::TestRun { program, cause: answer(error) })
     }
 }
 

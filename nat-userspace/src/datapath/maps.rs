@@ -108,6 +108,10 @@ fn again(map: &MapData, name: &'static str) -> Result<MapData, DatapathError> {
     MapData::from_id(info.id()).map_err(DatapathError::access("open", name))
 }
 
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "the object is compiled with this crate and has these kinds"
+)]
 fn data(map: &Map) -> &MapData {
     match map {
         Map::Array(data)

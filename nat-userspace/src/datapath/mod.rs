@@ -16,7 +16,7 @@ pub use applied::{Applied, AppliedInterface};
 pub use attach::Attached;
 pub use driver::Driver;
 pub use error::DatapathError;
-pub use load::{Datapath, LoadOptions};
+pub use load::{Datapath, EventRing, LoadOptions};
 pub use log::forward_log;
 pub use maps::Maps;
 pub use pins::{Lock, Pins};
