@@ -1,1 +1,3 @@
-//! t
+//! What the data-plane tests and the lab are made with.
+
+pub mod datapath;
