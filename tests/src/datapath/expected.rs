@@ -1,5 +1,7 @@
 //! What a test says must come of a packet.
 
+use std::net::Ipv4Addr;
+
 use nat_common::{drop::DropReason, flow::Direction};
 
 use super::{rig::Verdict, state::Change};
@@ -15,7 +17,8 @@ pub struct Expected {
     opens: bool,
     refreshes: Option<Direction>,
     moves: Vec<(&'static str, u64)>,
-    pub(super) events: usize,
+    /// Next hops that the controller is asked to resolve: interface and address.
+    pub(super) unresolved: Vec<(&'static str, Ipv4Addr)>,
 }
 
 /// The packet leaves on the external side, through the session that it belongs to.
@@ -63,7 +66,7 @@ pub fn dropped(reason: DropReason) -> Expected {
         opens: false,
         refreshes: None,
         moves: Vec::new(),
-        events: 0,
+        unresolved: Vec::new(),
     }
 }
 
@@ -116,8 +119,8 @@ impl Expected {
 
     /// The controller is asked to resolve a next hop.
     #[must_use]
-    pub fn asking_to_resolve(self) -> Self {
-        Self { events: 1, ..self }
+    pub fn asking_to_resolve(self, device: &'static str, address: Ipv4Addr) -> Self {
+        Self { unresolved: vec![(device, address)], ..self }
     }
 
     /// Another counter moves.

@@ -181,8 +181,8 @@ impl Packet {
         match &mut self.body {
             Body::Tcp(header, _) => header.source_port = port,
             Body::Udp { source, .. } => *source = port,
-            Body::Icmp { rest, .. } => rest[..2].copy_from_slice(&port.to_be_bytes()),
-            Body::Raw(..) => {}
+            Body::Icmp { kind: 0 | 8, rest, .. } => rest[..2].copy_from_slice(&port.to_be_bytes()),
+            Body::Icmp { .. } | Body::Raw(..) => {}
         }
         self
     }
@@ -194,8 +194,8 @@ impl Packet {
         match &mut self.body {
             Body::Tcp(header, _) => header.destination_port = port,
             Body::Udp { destination, .. } => *destination = port,
-            Body::Icmp { rest, .. } => rest[..2].copy_from_slice(&port.to_be_bytes()),
-            Body::Raw(..) => {}
+            Body::Icmp { kind: 0 | 8, rest, .. } => rest[..2].copy_from_slice(&port.to_be_bytes()),
+            Body::Icmp { .. } | Body::Raw(..) => {}
         }
         self
     }

@@ -1,8 +1,8 @@
 //! The rig: a loaded and configured data plane that is given one frame after another.
 
-use std::{collections::HashMap, fmt::Write};
+use std::{collections::HashMap, fmt::Write, net::Ipv4Addr};
 
-use nat_common::{clock::ticks_from_seconds, config::Ageing, event::Event};
+use nat_common::{clock::ticks_from_seconds, config::Ageing, event::Event, flow::address};
 use nat_userspace::{
     datapath::{Datapath, LoadOptions, Session},
     host::{Host, HostFacts, enable_fib_lookup},
@@ -132,6 +132,7 @@ impl Rig {
     /// Changes the network with commands of `ip`, one per line.
     pub fn ip(&mut self, script: &str) {
         network::ip(script);
+        self.facts = read_facts();
     }
 
     /// The index of the interface called `name`.
@@ -181,9 +182,11 @@ impl Rig {
         if change != wanted_change {
             let _ = writeln!(problems, "the state changed by\n  {change:?}\nand not by\n  {wanted_change:?}");
         }
-        let events = self.events();
-        if events.len() != expected.events {
-            let _ = writeln!(problems, "the events are {events:?}, and not {} in number", expected.events);
+        let unresolved = self.unresolved();
+        let wanted_unresolved: Vec<_> =
+            expected.unresolved.iter().map(|(device, address)| (self.index(device), *address)).collect();
+        if unresolved != wanted_unresolved {
+            let _ = writeln!(problems, "the events tell of {unresolved:?}, not of {wanted_unresolved:?}");
         }
         for key in after.half_open() {
             let _ = writeln!(problems, "this flow lacks its other half: {key:?}");
@@ -218,9 +221,11 @@ impl Rig {
         &self.datapath.maps
     }
 
-    /// What the data plane has told the controller since the last call.
-    pub fn events(&mut self) -> Vec<Event> {
-        (self.events)()
+    /// The next hops, by interface index and address, that the controller was asked to resolve since the last call.
+    pub fn unresolved(&mut self) -> Vec<(u32, Ipv4Addr)> {
+        let events = (self.events)();
+        assert!(events.iter().all(|event| event.kind == Event::NO_NEIGHBOUR), "{events:?}");
+        events.iter().map(|event| (event.ifindex, address(event.address))).collect()
     }
 
     /// Runs an ageing pass as if `seconds` had passed: the sessions released, and those of TCP among them that were

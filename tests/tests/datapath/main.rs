@@ -1,9 +1,13 @@
 //! The data plane on single packets: verdict, bytes, counters, drop reasons and sessions. The files are named after
 //! the data plane's own; a test's name is what it shows.
 
+mod flow;
+mod forward;
+mod interface;
 mod options;
 mod parse;
 mod random;
+mod route;
 mod translate;
 
 use std::{env, panic, process::ExitCode, thread};
@@ -17,7 +21,15 @@ fn main() -> ExitCode {
     if let (Some(reason), false) = (obstacle, in_ci) {
         eprintln!("the data-plane tests are ignored: {reason}");
     }
-    let trials = [options::trials(), parse::trials(), translate::trials()];
+    let trials = [
+        flow::trials(),
+        forward::trials(),
+        interface::trials(),
+        options::trials(),
+        parse::trials(),
+        route::trials(),
+        translate::trials(),
+    ];
     let trials = trials.into_iter().flatten().map(|(name, test)| match obstacle {
         None => Trial::test(name, move || in_own_thread(test)),
         Some(reason) => Trial::test(name, move || Err(Failed::from(reason))).with_ignored_flag(!in_ci),
