@@ -36,6 +36,18 @@ pub fn gateway(number: u32, generation: u32) -> Option<&'static Gateway> {
     GATEWAYS.get(slot(generation) * MAX_GATEWAYS + number)
 }
 
+/// The NAT gateway that a route leads to, for a session that holds `elastic_ip` (network order): if the route leads
+/// elsewhere by now, the configuration forbids the session.
+#[inline(always)]
+pub fn gateway_holding(elastic_ip: u32, target: &Target, generation: u32) -> Result<&'static Gateway, Stop> {
+    let number = u32::from(target.gateway);
+    let holds = interface::gateway_of(elastic_ip, generation) == Some(number);
+    match gateway(number, generation) {
+        Some(gateway) if target.kind == Target::NAT_GATEWAY && holds => Ok(gateway),
+        _ => Err(Stop::Drop(DropReason::NoRoute)),
+    }
+}
+
 /// The subnet of an internal source. A source that its interface cannot have is refused (RFC 2827).
 #[inline(always)]
 pub fn source(parsed: &Parsed, generation: u32) -> Result<&'static Subnet, Stop> {

@@ -9,7 +9,6 @@ use nat_common::{
 use crate::{
     admit, assembly, clock,
     fib::{self, Query},
-    interface,
     maps::FLOWS4,
     packet::{Hook, Packet},
     parse::Parsed,
@@ -114,14 +113,7 @@ pub fn judge<P: Packet>(
         Direction::Outbound => {
             let mut target = Target::default();
             admit::leave(parsed, generation, &mut target)?;
-            // The session holds an Elastic IP of one NAT gateway; another's, or none, is a configuration that
-            // forbids it.
-            if interface::gateway_of(rewrite.address, generation) != Some(u32::from(target.gateway)) {
-                return Err(Stop::Drop(DropReason::NoRoute));
-            }
-            let Some(gateway) = admit::gateway(target.gateway.into(), generation) else {
-                return Err(Stop::Drop(DropReason::NoRoute));
-            };
+            let gateway = admit::gateway_holding(rewrite.address, &target, generation)?;
             admit::outside(parsed, gateway, generation)?;
             Query::new(parsed, rewrite.address, parsed.key.destination, true)
         }

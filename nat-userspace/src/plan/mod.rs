@@ -247,7 +247,8 @@ impl Plan {
 /// The addresses that are the host's own: `LOCALS` follows them whatever the configuration says.
 #[must_use]
 pub fn locals(facts: &HostFacts) -> BTreeSet<[u8; 16]> {
-    let own = facts.locals.iter().map(|address| match address {
+    // Loopback addresses never come in from a wire (RFC 1812 §5.3.7).
+    let own = facts.locals.iter().filter(|address| !address.is_loopback()).map(|address| match address {
         IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
         IpAddr::V6(address) => address.octets(),
     });
