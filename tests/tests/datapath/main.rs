@@ -3,10 +3,13 @@
 
 mod flow;
 mod forward;
+mod icmp;
 mod interface;
+mod nacl;
 mod options;
 mod parse;
 mod random;
+mod reply;
 mod route;
 mod translate;
 
@@ -24,9 +27,12 @@ fn main() -> ExitCode {
     let trials = [
         flow::trials(),
         forward::trials(),
+        icmp::trials(),
         interface::trials(),
+        nacl::trials(),
         options::trials(),
         parse::trials(),
+        reply::trials(),
         route::trials(),
         translate::trials(),
     ];
