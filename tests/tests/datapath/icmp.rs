@@ -12,6 +12,7 @@ super::tests![
     every_translatable_error_from_outside_reaches_the_private_host,
     every_translatable_error_from_inside_reaches_the_remote,
     a_quote_of_any_length_is_translated,
+    half_a_quoted_checksum_is_left_as_it_is,
     a_quoted_udp_packet_without_checksum_stays_without,
     quoted_ip_options_are_skipped,
     errors_about_echo_replies_go_out_and_about_echo_requests_come_in,
@@ -94,7 +95,7 @@ fn a_quote_of_any_length_is_translated() {
         assert_eq!(leaving.l4(), 34);
         let (quoted, original) = seen(&long);
         let (quoted_in, original_in) = seen_inside(&answer);
-        for length in (8..32).chain([127, 128, 500, 548, 620]) {
+        for length in (8..17).chain(18..32).chain([127, 128, 500, 548, 620]) {
             rig.case(format!("{length} bytes of transport quoted"));
             let (error, told) = from_outside(&quoted.quote(length), &original.quote(length), 3, 3);
             expect_in(&mut rig, &error, &told);
@@ -103,6 +104,16 @@ fn a_quote_of_any_length_is_translated() {
             expect_out(&mut rig, &error, &told);
         }
     }
+}
+
+fn half_a_quoted_checksum_is_left_as_it_is() {
+    let mut rig = Rig::standard();
+    let request = tcp(HOST, 5000, REMOTE, 443, SYN);
+    rig.open(&request);
+    let (quoted, original) = seen(&request);
+    let half = [original.quote(16), vec![quoted.bytes()[36]]].concat();
+    let (error, told) = from_outside(&quoted.quote(17), &half, 3, 3);
+    expect_in(&mut rig, &error, &told);
 }
 
 fn a_quoted_udp_packet_without_checksum_stays_without() {
