@@ -25,6 +25,8 @@ super::tests![
     an_error_about_an_error_is_refused,
     an_error_whose_ttl_runs_out_is_not_answered,
     a_wrong_checksum_of_an_error_or_its_quote_stays_wrong,
+    an_error_too_big_for_the_next_link_is_refused,
+    an_error_about_a_session_whose_elastic_ip_was_withdrawn_is_refused,
     an_error_ends_no_session,
 ];
 
@@ -309,6 +311,31 @@ fn a_wrong_checksum_of_an_error_or_its_quote_stays_wrong() {
     };
     let (error, told) = from_outside(&flip(quoted.quote(15)), &flip(original.quote(15)), 3, 3);
     expect_in(&mut rig, &error, &told);
+}
+
+fn an_error_too_big_for_the_next_link_is_refused() {
+    let mut rig = Rig::on(Network::TwoArmed { external_mtu: 1_300 }, &Layout::default());
+    let request = udp(HOST, 5000, REMOTE, 53);
+    let (_, answer) = rig.establish(&request);
+    let quoted = answer.delivered(HOST, 5000).payload(&[3; 1_400]);
+    let error = icmp_error(HOST, REMOTE, 3, 3, quoted.quote(1_300));
+    assert!(error.ip.dont_fragment);
+    rig.expect(Internal, &error, dropped(Reason::TooBig).moves("hop_lookups", 1));
+}
+
+fn an_error_about_a_session_whose_elastic_ip_was_withdrawn_is_refused() {
+    let mut rig = Rig::standard();
+    let (leaving, answer) = rig.establish(&udp(HOST, 5000, REMOTE, 53));
+    let other = Layout::default();
+    rig.apply(&Layout {
+        elastic_ips: other.elastic_ips.replace("203.0.113.10", "203.0.113.11"),
+        nat_gateways: other.nat_gateways.replace("203.0.113.10", "203.0.113.11"),
+        ..other
+    });
+    let error = icmp_error(STRANGER, ELASTIC_IP, 3, 3, leaving.quote(8));
+    rig.expect(External, &error, dropped(Reason::NoSession));
+    let error = icmp_error(HOST, REMOTE, 3, 3, answer.delivered(HOST, 5000).quote(8));
+    rig.expect(Internal, &error, dropped(Reason::NoRoute));
 }
 
 fn an_error_ends_no_session() {

@@ -18,6 +18,7 @@ super::tests![
     too_big_and_not_to_be_fragmented_is_answered_with_the_mtu,
     too_big_from_outside_is_answered_with_the_internal_mtu,
     too_big_between_subnets_is_answered_with_the_mtu,
+    a_route_with_an_mtu_of_its_own_is_heeded,
     too_big_but_to_be_fragmented_is_refused,
     answers_are_limited_in_a_second,
     an_answer_limit_of_zero_means_none,
@@ -139,6 +140,16 @@ fn too_big_from_outside_is_answered_with_the_internal_mtu() {
 fn too_big_between_subnets_is_answered_with_the_mtu() {
     let mut rig = narrow_inside();
     let exceeds = udp(HOST, 5000, HOST_B, 53).payload(&[5; 1_173]);
+    rig.expect(Internal, &exceeds, too_big(&exceeds, INTERNAL_ADDRESS, 1_200));
+}
+
+fn a_route_with_an_mtu_of_its_own_is_heeded() {
+    let mut rig = Rig::standard();
+    rig.ip(&format!("route add 192.0.2.0/24 via {ROUTER} mtu lock 1200\n"));
+    rig.apply(&Layout::default());
+    let exceeds = udp(HOST, 5000, REMOTE, 53).payload(&[5; 1_173]);
+    rig.expect(Internal, &exceeds, too_big(&exceeds, INTERNAL_ADDRESS, 1_200));
+    rig.open(&udp(HOST, 5000, REMOTE, 53));
     rig.expect(Internal, &exceeds, too_big(&exceeds, INTERNAL_ADDRESS, 1_200));
 }
 

@@ -44,8 +44,8 @@ impl Traffic {
             self.pick(&[REMOTE, REMOTE_2, STRANGER, NEIGHBOUR, UNREACHABLE, WRONG_WAY, HOST, HOST_B]);
         let elastic_ip = self.pick(&[ELASTIC_IP, ELASTIC_IP, ELASTIC_IP, EXTERNAL_ADDRESS, HOST]);
         let (port, remote_port) = (5000 + self.random.below(4) as u16, 50 + self.random.below(4) as u16);
-        let lent = PORT + self.random.below(4) as u16;
-        let bits = self.random.below(32) as u8;
+        let lent = PORT + self.random.below(16) as u16;
+        let bits = if self.random.below(2) == 0 { flags::SYN } else { self.random.below(32) as u8 };
         let (from_host, from_remote) = match self.random.below(3) {
             0 => (udp(host, port, remote, remote_port), udp(remote, remote_port, elastic_ip, lent)),
             1 => {
@@ -53,7 +53,7 @@ impl Traffic {
             }
             _ => (echo_request(host, port, remote), echo_reply(remote, lent, elastic_ip)),
         };
-        let ttl = self.pick(&[0, 1, 2, 64, 64, 64, 255]);
+        let ttl = self.pick(&[0, 1, 2, 64, 64, 64, 64, 64, 64, 255]);
         let packet = match self.random.below(6) {
             0 => self.error(host, remote, from_remote.destination(host, port)),
             1 => self.error(self_or(remote), elastic_ip, from_host.source(elastic_ip, lent)),
