@@ -42,9 +42,10 @@ fn ends_after(rig: &mut Rig, seconds: u64, idle: u64) {
 
 /// Sends a segment of the connection from 5000 to port 443.
 fn segment(rig: &mut Rig, side: Side, bits: u8) {
-    let packet = match side {
-        Internal => tcp(HOST, 5000, REMOTE, 443, bits),
-        _ => tcp(REMOTE, 443, ELASTIC_IP, PORT, bits),
+    let packet = if side == Internal {
+        tcp(HOST, 5000, REMOTE, 443, bits)
+    } else {
+        tcp(REMOTE, 443, ELASTIC_IP, PORT, bits)
     };
     assert_eq!(rig.send(side, &packet).verdict, Verdict::Redirect);
 }
