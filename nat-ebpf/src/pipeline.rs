@@ -148,7 +148,7 @@ fn session<P: Hook>(
 /// From outside, without a session: never an opening (invariant 2).
 #[inline(always)]
 fn unsolicited(parsed: &Parsed, generation: u32) -> Stop {
-    if interface::gateway_of(parsed.key.destination, generation).is_some() {
+    if interface::is_dedicated(parsed.key.destination, generation) {
         return Stop::Drop(DropReason::NoSession);
     }
     interface::host_or(DropReason::NotForGateway, parsed, generation)

@@ -134,8 +134,8 @@ impl Controller {
         for &(ifindex, address) in &plan.announced {
             let announced = self.host.announce(ifindex, address).await?;
             if announced == Announced::Foreign {
-                tracing::warn!(
-                    "{address} is the host's own address: natgw takes all its packets that belong to sessions, and drops the rest"
+                tracing::info!(
+                    "{address} is an address of the host itself: what belongs to no session goes to its stack"
                 );
             } else if !self.applied.announced.contains(&(ifindex, address)) {
                 self.applied.announced.push((ifindex, address));

@@ -16,7 +16,7 @@ use rtnetlink::{
     },
 };
 
-use super::HostError;
+use super::{HostError, elastic_ip::is_ours};
 
 /// One network interface.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -47,7 +47,7 @@ pub struct HostInterface {
 pub struct HostFacts {
     /// Every interface of the network namespace.
     pub interfaces: Vec<HostInterface>,
-    /// Every address of the host, IPv4 and IPv6.
+    /// Every address of the host, IPv4 and IPv6, but those that natgw has added.
     pub locals: Vec<IpAddr>,
     /// The IPv4 next hops of all IPv4 routes in all tables: interface index and address.
     pub gateways: Vec<(u32, Ipv4Addr)>,
@@ -85,6 +85,9 @@ impl HostFacts {
 
     fn add_address(&mut self, message: &AddressMessage) {
         let Some(address) = local_address(message) else { return };
+        if is_ours(message) {
+            return;
+        }
         self.locals.push(address);
         let IpAddr::V4(address) = address else { return };
         let Ok(network) = Ipv4Net::new(address, message.header.prefix_len) else { return };

@@ -165,7 +165,8 @@ impl Plan {
                     first: elastic_ip.first_port,
                     last: elastic_ip.last_port,
                 });
-                self.elastic_ips.insert(address, ElasticIp { gateway: self.gateways.len() as u32 });
+                let shared = u16::from(facts.locals.contains(&elastic_ip.address.into()));
+                self.elastic_ips.insert(address, ElasticIp { gateway: self.gateways.len() as u16, shared });
                 if elastic_ip.arp == Arp::Announce {
                     self.announced.push((interface.index, elastic_ip.address));
                 }

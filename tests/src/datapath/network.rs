@@ -173,7 +173,7 @@ fn two_armed(script: &mut String, external_mtu: u32) {
          addr add {INTERNAL_B_ADDRESS}/24 dev int1
          addr add {VLAN_ADDRESS}/24 dev int0.{VLAN}
          addr add {EXTERNAL_ADDRESS}/24 dev ext0
-         addr add {ELASTIC_IP}/32 dev ext0
+         addr add {ELASTIC_IP}/32 dev ext0 scope host noprefixroute
          addr add 172.31.0.1/24 dev mgmt0
          route add default via {ROUTER}
          route add unreachable {UNREACHABLE}
@@ -193,7 +193,7 @@ fn one_armed(script: &mut String) {
     *script += &format!(
         "addr add {INTERNAL_ADDRESS}/24 dev nic0
          addr add {EXTERNAL_ADDRESS}/24 dev nic0
-         addr add {ELASTIC_IP}/32 dev nic0
+         addr add {ELASTIC_IP}/32 dev nic0 scope host noprefixroute
          route add default via {ROUTER}
 "
     );
