@@ -9,9 +9,10 @@ use nat_common::{
 use crate::{
     admit, assembly, clock,
     fib::{self, Query},
+    hook::Hook,
     interface,
     maps::FLOWS4,
-    packet::{Hook, Packet},
+    packet::Packet,
     parse::Parsed,
     stop::Stop,
 };
@@ -82,7 +83,7 @@ pub fn pass<P: Hook>(
                 return Err(stop);
             }
         }
-        (*entry).packets += 1;
+        (*entry).packets += packet.segments();
         (*entry).bytes += u64::from(parsed.length);
         if parsed.key.protocol == protocol::TCP {
             let seen = (*entry).tcp_seen;
