@@ -244,10 +244,6 @@ impl Natgw {
         if links.contains("xdp") {
             bail!("an XDP program is attached:\n{links}");
         }
-        let attached = self.tc_programs()?;
-        if attached != 0 {
-            bail!("{attached} programs are attached to TC ingress");
-        }
         let addresses = self.host.run(&["ip", "-4", "addr", "show", "dev", self.external])?.stdout;
         if addresses.contains(&ELASTIC_IP.to_string()) {
             bail!("the Elastic IP is on {}:\n{addresses}", self.external);
