@@ -1,4 +1,11 @@
-//! NACLs: numbered, stateless rules; the lowest number that matches decides, and nothing matching denies.
+//! NACLs as the data plane asks them: numbered, stateless rules of which the lowest that matches decides, compiled
+//! so that the cost of an answer does not grow with their number.
+//!
+//! A list (a NACL's inbound or outbound rules) is asked per [`Class`] of protocol. Where it says the same to
+//! everything of a class, that is its *uniform* verdict. Elsewhere `NACL_PREFIXES` finds the longest prefix that any
+//! rule names; the rules that speak about an address of that prefix are exactly those whose networks contain the
+//! prefix, so that for each prefix there is one division of all ports into ranges, each with its verdict, in
+//! `NACL_PORTS`.
 
 use bytemuck::{Pod, Zeroable};
 
@@ -10,49 +17,128 @@ pub const MAX_NACLS: u32 = 256;
 pub const MAX_RULES: u32 = 16_384;
 /// Rules one list (a NACL's inbound or outbound) can hold.
 pub const MAX_RULES_PER_LIST: u32 = 1_024;
+/// Prefixes `NACL_PREFIXES` can hold, both slots together.
+pub const MAX_PREFIXES: u32 = 131_072;
+/// Port ranges one configuration can compile to.
+pub const MAX_PORT_RANGES: u32 = 262_144;
+/// Binary logarithm of the most port ranges that one prefix can have: two per rule, and one.
+pub const SEARCH_STEPS: u32 = 12;
 
-/// [`NaclRule::protocol`] that matches every protocol.
-pub const ANY_PROTOCOL: u8 = 255;
+/// The kinds of protocol that a list is asked about; others never reach it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Class {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+    /// ICMP.
+    Icmp,
+}
 
-/// Where one list's rules stand in `NACL_RULES`.
+impl Class {
+    /// Every class.
+    pub const ALL: [Self; 3] = [Self::Tcp, Self::Udp, Self::Icmp];
+
+    /// The class of a protocol that natgw translates.
+    #[inline(always)]
+    #[must_use]
+    pub const fn of(protocol: u8) -> Self {
+        match protocol {
+            protocol::TCP => Self::Tcp,
+            protocol::UDP => Self::Udp,
+            _ => Self::Icmp,
+        }
+    }
+
+    /// Its protocol number.
+    #[must_use]
+    pub const fn protocol(self) -> u8 {
+        match self {
+            Self::Tcp => protocol::TCP,
+            Self::Udp => protocol::UDP,
+            Self::Icmp => protocol::ICMP,
+        }
+    }
+}
+
+/// The number that the last rule, `*`, has in AWS's interfaces.
+pub const LAST_RULE: u16 = 32_767;
+
+/// What a rule says, and which rule it was: the number, and the upper bit for "allow".
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Verdict(pub u16);
+
+impl Verdict {
+    const ALLOW: u16 = 1 << 15;
+    /// The verdict of `*`.
+    pub const LAST: Self = Self(LAST_RULE);
+    /// In place of a uniform verdict where there is none.
+    pub const DEPENDS: Self = Self(0);
+
+    /// What the rule with this number says.
+    #[must_use]
+    pub const fn new(rule: u16, allow: bool) -> Self {
+        Self(if allow { rule | Self::ALLOW } else { rule })
+    }
+
+    /// Whether packets may pass.
+    #[inline(always)]
+    #[must_use]
+    pub const fn allows(self) -> bool {
+        self.0 & Self::ALLOW != 0
+    }
+
+    /// The number of the rule that decided.
+    #[must_use]
+    pub const fn rule(self) -> u16 {
+        self.0 & !Self::ALLOW
+    }
+}
+
+/// A list, the value of `NACLS`: the uniform verdict of each class.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct NaclList {
-    /// Index of the first rule.
+    /// By [`Class`]; [`Verdict::DEPENDS`] sends to `NACL_PREFIXES`.
+    pub uniform: [Verdict; 3],
+    /// Always zero.
+    pub spare: u16,
+}
+
+/// Where the port ranges of a prefix stand in `NACL_PORTS`, the value of `NACL_PREFIXES`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct PortRanges {
+    /// Index of the first.
     pub first: u32,
-    /// How many rules.
+    /// How many, at least one.
     pub count: u32,
 }
 
-/// One rule of a list; lists are sorted by rule number.
+/// A range of ports (or, for ICMP, of [`service_of_icmp`]) from the one before up to `last`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
-pub struct NaclRule {
-    /// The network the far side must lie in, network order, host bits zero.
-    pub network: u32,
-    /// Its mask, network order.
-    pub mask: u32,
-    /// Lowest [`Question::service`] that matches.
-    pub low: u16,
-    /// Highest [`Question::service`] that matches.
-    pub high: u16,
-    /// 1–32766.
-    pub number: u16,
-    /// IP protocol, or [`ANY_PROTOCOL`].
-    pub protocol: u8,
-    /// 1 allows, 0 denies.
-    pub allow: u8,
+pub struct PortRange {
+    /// Host order.
+    pub last: u16,
+    /// What is said about it.
+    pub verdict: Verdict,
 }
 
-/// What a list is asked about a packet.
-#[derive(Clone, Copy, Debug)]
-pub struct Question {
-    /// Source of an inbound packet or destination of an outbound one, network order.
-    pub address: u32,
-    /// Destination port, host order; for ICMP, [`service_of_icmp`].
-    pub service: u16,
-    /// IP protocol.
-    pub protocol: u8,
+/// Index of a list in `NACLS`, within its slot.
+#[inline(always)]
+#[must_use]
+pub const fn list(nacl: u16, direction: crate::flow::Direction) -> u32 {
+    nacl as u32 * 2 + direction as u32
+}
+
+/// What stands for a list and a class in the scope of `NACL_PREFIXES`.
+#[inline(always)]
+#[must_use]
+pub const fn scope_number(list: u32, class: Class) -> u32 {
+    list * 4 + class as u32
 }
 
 /// The value that stands for an ICMP type and code where TCP and UDP have a port.
@@ -62,63 +148,23 @@ pub const fn service_of_icmp(kind: u8, code: u8) -> u16 {
     (kind as u16) << 8 | code as u16
 }
 
-impl NaclRule {
-    /// Whether the rule speaks about `question`.
-    #[inline(always)]
-    #[must_use]
-    pub const fn matches(&self, question: &Question) -> bool {
-        question.address & self.mask == self.network
-            && (self.protocol == ANY_PROTOCOL
-                || (self.protocol == question.protocol
-                    && self.low <= question.service
-                    && question.service <= self.high))
-    }
-}
-
-/// Whether rules for `protocol` can name ports (or ICMP types).
-#[must_use]
-pub const fn has_service(protocol: u8) -> bool {
-    matches!(protocol, protocol::TCP | protocol::UDP | protocol::ICMP)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::flow::raw;
-    use core::net::Ipv4Addr;
 
-    const RULE: NaclRule = NaclRule {
-        network: raw(Ipv4Addr::new(192, 0, 2, 0)),
-        mask: raw(Ipv4Addr::new(255, 255, 255, 0)),
-        low: 80,
-        high: 443,
-        number: 100,
-        protocol: protocol::TCP,
-        allow: 1,
-    };
-
-    fn ask(address: [u8; 4], service: u16, protocol: u8) -> Question {
-        Question { address: raw(address.into()), service, protocol }
+    #[test]
+    fn a_verdict_remembers_its_rule() {
+        for (rule, allow) in [(1, true), (100, false), (32_766, true), (LAST_RULE, false)] {
+            let verdict = Verdict::new(rule, allow);
+            assert_eq!((verdict.rule(), verdict.allows()), (rule, allow));
+            assert_ne!(verdict, Verdict::DEPENDS);
+        }
     }
 
     #[test]
-    fn a_rule_matches_its_network_ports_and_protocol_only() {
-        assert!(RULE.matches(&ask([192, 0, 2, 9], 80, protocol::TCP)));
-        assert!(RULE.matches(&ask([192, 0, 2, 9], 443, protocol::TCP)));
-        assert!(!RULE.matches(&ask([192, 0, 2, 9], 444, protocol::TCP)));
-        assert!(!RULE.matches(&ask([192, 0, 3, 9], 80, protocol::TCP)));
-        assert!(!RULE.matches(&ask([192, 0, 2, 9], 80, protocol::UDP)));
-    }
-
-    #[test]
-    fn an_icmp_rule_for_a_type_matches_all_its_codes() {
-        let rule = NaclRule {
-            low: service_of_icmp(3, 0),
-            high: service_of_icmp(3, 255),
-            protocol: protocol::ICMP,
-            ..RULE
-        };
-        assert!(rule.matches(&ask([192, 0, 2, 9], service_of_icmp(3, 4), protocol::ICMP)));
-        assert!(!rule.matches(&ask([192, 0, 2, 9], service_of_icmp(11, 0), protocol::ICMP)));
+    fn every_list_and_class_has_a_scope_of_its_own() {
+        let last = scope_number(MAX_NACLS * 2 - 1, Class::Icmp);
+        assert!(last < 1 << 16);
+        assert_ne!(scope_number(3, Class::Icmp), scope_number(4, Class::Tcp));
     }
 }

@@ -4,7 +4,6 @@ use nat_common::{
     config::slot,
     drop::DropReason,
     flow::{Direction, FlowKey4},
-    nacl::Question,
     pool::{Gateway, MAX_GATEWAYS},
     protocol,
     route::{Subnet, Target},
@@ -12,12 +11,20 @@ use nat_common::{
 
 use crate::{interface, maps::GATEWAYS, nacl, parse::Parsed, route, stop::Stop};
 
-/// What a NACL is told of a packet: the far side of the subnet's border, and the port (or ICMP type) addressed.
+/// Whether `nacl` lets the packet cross its subnet's border: `address` is the far side's (network order), `port` the
+/// port addressed (network order), in whose place an ICMP packet has its type and code.
 #[inline(always)]
-fn question(address: u32, port: u16, parsed: &Parsed) -> Question {
+fn allows(
+    nacl: u16,
+    direction: Direction,
+    address: u32,
+    port: u16,
+    parsed: &Parsed,
+    generation: u32,
+) -> bool {
     let protocol = parsed.key.protocol;
     let service = if protocol == protocol::ICMP { parsed.icmp } else { u16::from_be(port) };
-    Question { address, service, protocol }
+    nacl::allows(nacl, direction, protocol, address, service, generation)
 }
 
 /// The NAT gateway with this number.
@@ -27,6 +34,18 @@ pub fn gateway(number: u32, generation: u32) -> Option<&'static Gateway> {
         return None;
     }
     GATEWAYS.get(slot(generation) * MAX_GATEWAYS + number)
+}
+
+/// The NAT gateway that a route leads to, for a session that holds `elastic_ip` (network order): if the route leads
+/// elsewhere by now, the configuration forbids the session.
+#[inline(always)]
+pub fn gateway_holding(elastic_ip: u32, target: &Target, generation: u32) -> Result<&'static Gateway, Stop> {
+    let number = u32::from(target.gateway);
+    let holds = interface::gateway_of(elastic_ip, generation) == Some(number);
+    match gateway(number, generation) {
+        Some(gateway) if target.kind == Target::NAT_GATEWAY && holds => Ok(gateway),
+        _ => Err(Stop::Drop(DropReason::NoRoute)),
+    }
 }
 
 /// The subnet of an internal source. A source that its interface cannot have is refused (RFC 2827).
@@ -44,8 +63,7 @@ pub fn source(parsed: &Parsed, generation: u32) -> Result<&'static Subnet, Stop>
 pub fn leave(parsed: &Parsed, generation: u32, target: &mut Target) -> Result<(), Stop> {
     let FlowKey4 { destination, destination_port, .. } = parsed.key;
     let subnet = source(parsed, generation)?;
-    let question = question(destination, destination_port, parsed);
-    if !nacl::allows(subnet.nacl, Direction::Outbound, &question, generation) {
+    if !allows(subnet.nacl, Direction::Outbound, destination, destination_port, parsed, generation) {
         return Err(Stop::Drop(DropReason::NaclOutbound));
     }
     match route::target(subnet.route_table, destination, generation) {
@@ -63,14 +81,11 @@ pub fn leave(parsed: &Parsed, generation: u32, target: &mut Target) -> Result<()
 pub fn outside(parsed: &Parsed, gateway: &Gateway, generation: u32) -> Result<(), Stop> {
     let FlowKey4 { source, destination, destination_port, .. } = parsed.key;
     let nacl = gateway.nacl;
-    if gateway.flags & Gateway::NACL_BOTH_SIDES != 0 {
-        let entering = question(source, destination_port, parsed);
-        if !nacl::allows(nacl, Direction::Inbound, &entering, generation) {
-            return Err(Stop::Drop(DropReason::NaclInbound));
-        }
+    let both_sides = gateway.flags & Gateway::NACL_BOTH_SIDES != 0;
+    if both_sides && !allows(nacl, Direction::Inbound, source, destination_port, parsed, generation) {
+        return Err(Stop::Drop(DropReason::NaclInbound));
     }
-    let leaving = question(destination, destination_port, parsed);
-    if !nacl::allows(nacl, Direction::Outbound, &leaving, generation) {
+    if !allows(nacl, Direction::Outbound, destination, destination_port, parsed, generation) {
         return Err(Stop::Drop(DropReason::NaclOutbound));
     }
     Ok(())
@@ -86,15 +101,12 @@ pub fn inside(parsed: &Parsed, zone: u8, internal: u32, port: u16, generation: u
         return Err(Stop::Drop(DropReason::NoSession));
     };
     let nacl = gateway.nacl;
-    let entering = question(source, destination_port, parsed);
-    if !nacl::allows(nacl, Direction::Inbound, &entering, generation) {
+    if !allows(nacl, Direction::Inbound, source, destination_port, parsed, generation) {
         return Err(Stop::Drop(DropReason::NaclInbound));
     }
-    if gateway.flags & Gateway::NACL_BOTH_SIDES != 0 {
-        let leaving = question(internal, port, parsed);
-        if !nacl::allows(nacl, Direction::Outbound, &leaving, generation) {
-            return Err(Stop::Drop(DropReason::NaclOutbound));
-        }
+    let both_sides = gateway.flags & Gateway::NACL_BOTH_SIDES != 0;
+    if both_sides && !allows(nacl, Direction::Outbound, internal, port, parsed, generation) {
+        return Err(Stop::Drop(DropReason::NaclOutbound));
     }
     arrive(parsed, zone, internal, port, generation)
 }
@@ -105,8 +117,7 @@ pub fn arrive(parsed: &Parsed, zone: u8, internal: u32, port: u16, generation: u
     let Some(subnet) = route::subnet(zone, internal, generation) else {
         return Err(Stop::Drop(DropReason::NoRoute));
     };
-    let question = question(parsed.key.source, port, parsed);
-    if !nacl::allows(subnet.nacl, Direction::Inbound, &question, generation) {
+    if !allows(subnet.nacl, Direction::Inbound, parsed.key.source, port, parsed, generation) {
         return Err(Stop::Drop(DropReason::NaclInbound));
     }
     Ok(())

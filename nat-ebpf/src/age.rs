@@ -74,7 +74,8 @@ unsafe extern "C" fn visit(
     let inbound = unsafe { &mut *inbound };
     let phase = tcp::phase(outbound.tcp_seen, inbound.tcp_seen);
     let withdrawn = pass.withdrawn && interface::gateway_of(outbound.address, pass.generation).is_none();
-    if !withdrawn && pass.idle_for(outbound, inbound) < pass.timeouts.of(key.protocol, phase) {
+    // Beyond the timeout, not at it: a CPU's clock may be late.
+    if !withdrawn && pass.idle_for(outbound, inbound) <= pass.timeouts.of(key.protocol, phase) {
         return 0;
     }
     if release(key, &other, outbound, inbound, withdrawn) {

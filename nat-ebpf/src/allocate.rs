@@ -3,6 +3,8 @@
 //! The insert of the inbound flow with `BPF_NOEXIST` decides who owns a port toward a remote (invariant 3); there is
 //! no lock and no other record of ports.
 
+#![expect(clippy::needless_borrows_for_generic_args, reason = "a borrow less is a copy of the entry more")]
+
 use aya_ebpf::{
     bindings::BPF_NOEXIST,
     helpers::{bpf_get_prandom_u32, generated::bpf_loop},

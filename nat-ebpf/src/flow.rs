@@ -10,7 +10,6 @@ use crate::{
     admit, assembly, clock,
     fib::{self, Query},
     hook::Hook,
-    interface,
     maps::FLOWS4,
     packet::Packet,
     parse::Parsed,
@@ -76,12 +75,11 @@ pub fn pass<P: Hook>(
             (&raw mut (*entry).last_seen).write_volatile(tick);
             assembly::barrier();
         }
-        if (&raw const (*entry).generation).read_volatile() != generation || !fits {
-            if let Err(stop) = packet.judge(parsed, entry, generation, rewrite) {
-                // A packet that may not pass does not keep its session alive (RFC 7857 §7).
-                (&raw mut (*entry).last_seen).write_volatile(before);
-                return Err(stop);
-            }
+        let judged = (&raw const (*entry).generation).read_volatile() == generation && fits;
+        if !judged && let Err(stop) = packet.judge(parsed, entry, generation, rewrite) {
+            // A packet that may not pass does not keep its session alive (RFC 7857 §7).
+            (&raw mut (*entry).last_seen).write_volatile(before);
+            return Err(stop);
         }
         (*entry).packets += packet.segments();
         (*entry).bytes += u64::from(parsed.length);
@@ -116,14 +114,7 @@ pub fn judge<P: Packet>(
         Direction::Outbound => {
             let mut target = Target::default();
             admit::leave(parsed, generation, &mut target)?;
-            // The session holds an Elastic IP of one NAT gateway; another's, or none, is a configuration that
-            // forbids it.
-            if interface::gateway_of(rewrite.address, generation) != Some(u32::from(target.gateway)) {
-                return Err(Stop::Drop(DropReason::NoRoute));
-            }
-            let Some(gateway) = admit::gateway(target.gateway.into(), generation) else {
-                return Err(Stop::Drop(DropReason::NoRoute));
-            };
+            let gateway = admit::gateway_holding(rewrite.address, &target, generation)?;
             admit::outside(parsed, gateway, generation)?;
             Query::new(parsed, rewrite.address, parsed.key.destination, true)
         }

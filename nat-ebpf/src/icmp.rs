@@ -51,7 +51,7 @@ pub fn error<P: Packet>(
         return refuse(parsed, generation, DropReason::IcmpQuote);
     };
     if flow::find(&quote.key, rewrite).is_none() {
-        return refuse(parsed, generation, DropReason::IcmpNoSession);
+        return local::<P>(context, &mut packet, parsed, generation, rewrite);
     }
     let query = match parsed.key.direction() {
         Direction::Outbound => outbound(parsed, &quote, rewrite, generation)?,
@@ -66,6 +66,37 @@ pub fn error<P: Packet>(
     // ---- everything above looks, everything below writes ----
     outer(&packet, parsed, rewrite.address);
     embedded(&packet, parsed, &quote, rewrite);
+    Ok(())
+}
+
+/// An error about a packet without a session: for the host itself, or from one subnet of a VPC to another, where
+/// nothing is translated. Its rewrite has no address.
+#[inline(always)]
+fn local<P: Packet>(
+    context: *mut P::Context,
+    packet: &mut P,
+    parsed: &mut Parsed,
+    generation: u32,
+    rewrite: &mut Rewrite,
+) -> Result<(), Stop> {
+    *rewrite = Rewrite::default();
+    let destination = parsed.key.destination;
+    if parsed.key.direction() == Direction::Inbound || interface::is_host(destination, generation) {
+        return refuse(parsed, generation, DropReason::IcmpNoSession);
+    }
+    let mut target = Target::default();
+    admit::leave(parsed, generation, &mut target)?;
+    if target.kind != Target::LOCAL {
+        return Err(Stop::Drop(DropReason::IcmpNoSession));
+    }
+    admit::arrive(parsed, parsed.key.zone, destination, 0, generation)?;
+    if parsed.ttl <= 1 {
+        return Err(Stop::Drop(Reply::TimeExceeded.otherwise()));
+    }
+    let query = Query::new(parsed, parsed.key.source, destination, false);
+    fib::hop::<P>(context, &query, generation, &mut rewrite.hop).map_err(unanswered)?;
+    forward::frame(packet, parsed, &rewrite.hop)?;
+    translate::lower_ttl(packet, parsed, Delta::NONE);
     Ok(())
 }
 
@@ -93,9 +124,7 @@ fn outbound(parsed: &Parsed, quote: &Quote, rewrite: &Rewrite, generation: u32) 
     }
     let mut target = Target::default();
     admit::leave(parsed, generation, &mut target)?;
-    let Some(gateway) = admit::gateway(target.gateway.into(), generation) else {
-        return Err(Stop::Drop(DropReason::NoRoute));
-    };
+    let gateway = admit::gateway_holding(rewrite.address, &target, generation)?;
     admit::outside(parsed, gateway, generation)?;
     Ok(Query::new(parsed, rewrite.address, parsed.key.destination, true))
 }

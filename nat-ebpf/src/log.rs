@@ -9,13 +9,16 @@ use crate::parse::Parsed;
 
 /// A packet was refused for a reason that somebody may have to do something about.
 #[inline(always)]
+#[expect(clippy::wildcard_enum_match_arm, reason = "most refusals are nobody's business but the sender's")]
 pub fn refused<C: EbpfContext>(context: &C, reason: DropReason, parsed: &Parsed) {
     let source = u32::from_be(parsed.key.source);
     let destination = u32::from_be(parsed.key.destination);
     let port = u16::from_be(parsed.key.destination_port);
     match reason {
         DropReason::NotConfigured => error!(context, "a packet met no configuration"),
-        DropReason::TableFull => error!(context, "the session table is full: {:i} to {:i}:{}", source, destination, port),
+        DropReason::TableFull => {
+            error!(context, "the session table is full: {:i} to {:i}:{}", source, destination, port)
+        }
         DropReason::ErrorPortAllocation => {
             warn!(context, "no free port: {:i} to {:i}:{}", source, destination, port);
         }

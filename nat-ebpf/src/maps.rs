@@ -11,12 +11,12 @@ use nat_common::{
     drop::{DropReason, DropSample},
     event::RING_BYTES,
     flow::{FlowEntry4, FlowKey4},
-    nacl::{MAX_NACLS, MAX_RULES, NaclList, NaclRule},
+    nacl::{MAX_NACLS, MAX_PORT_RANGES, MAX_PREFIXES, NaclList, PortRange as NaclPorts, PortRanges},
     pool::{ElasticIp, ElasticIpKey, Gateway, MAX_GATEWAYS, MAX_RANGES, PortRange},
     route::{MAX_ROUTES, MAX_SUBNETS, Prefix, Subnet, Target},
 };
 
-use crate::allocate::Search;
+use crate::{allocate::Search, clock::Reading};
 
 /// Both flows of every session. Written by the data plane (open, refresh) and the ageing program (release).
 #[map]
@@ -50,13 +50,18 @@ pub static SUBNETS: LpmTrie<Prefix, Subnet> = LpmTrie::with_max_entries(MAX_SUBN
 #[map]
 pub static ROUTES4: LpmTrie<Prefix, Target> = LpmTrie::with_max_entries(MAX_ROUTES, BPF_F_NO_PREALLOC);
 
-/// By slot, NACL and direction: where its rules stand in `NACL_RULES`.
+/// By slot, NACL and direction: what the list says to everything, or that it depends.
 #[map]
 pub static NACLS: Array<NaclList> = Array::with_max_entries(SLOTS * MAX_NACLS * 2, 0);
 
-/// Rules by slot, each list sorted by rule number.
+/// By slot, list, class of protocol and prefix: where its port ranges stand in `NACL_PORTS`.
 #[map]
-pub static NACL_RULES: Array<NaclRule> = Array::with_max_entries(SLOTS * MAX_RULES, 0);
+pub static NACL_PREFIXES: LpmTrie<Prefix, PortRanges> =
+    LpmTrie::with_max_entries(MAX_PREFIXES, BPF_F_NO_PREALLOC);
+
+/// By slot: port ranges and their verdicts, those of one prefix together and in ascending order.
+#[map]
+pub static NACL_PORTS: Array<NaclPorts> = Array::with_max_entries(SLOTS * MAX_PORT_RANGES, 0);
 
 /// NAT gateways by slot.
 #[map]
@@ -97,6 +102,10 @@ pub const SCRATCH_BYTES: usize = 1_024;
 /// The data plane's own: a quoted packet while its checksum is computed.
 #[map]
 pub static SCRATCH: PerCpuArray<[u8; SCRATCH_BYTES]> = PerCpuArray::with_max_entries(1, 0);
+
+/// The data plane's own: each CPU's last reading of the clock.
+#[map]
+pub static CLOCK: PerCpuArray<Reading> = PerCpuArray::with_max_entries(1, 0);
 
 /// The data plane's own: a search for a free port.
 #[map]

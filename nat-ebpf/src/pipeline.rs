@@ -68,7 +68,7 @@ pub fn run<P: Hook>(packet: &mut P, parsed: &mut Parsed) -> Result<Forward, Stop
     if content == Content::Error {
         packet.error(parsed, generation, &mut rewrite)?;
         forward::stamp(packet, parsed, &rewrite.hop);
-        return Ok(Forward { way: way(parsed), hop: rewrite.hop });
+        return Ok(Forward { way: way(parsed, &rewrite), hop: rewrite.hop });
     }
     session(packet, parsed, role, generation, &mut rewrite)?;
     forward::frame(packet, parsed, &rewrite.hop)?;
@@ -79,11 +79,14 @@ pub fn run<P: Hook>(packet: &mut P, parsed: &mut Parsed) -> Result<Forward, Stop
         translate::session(packet, parsed, rewrite.address, rewrite.port);
     }
     forward::stamp(packet, parsed, &rewrite.hop);
-    Ok(Forward { way: if rewrite.address == 0 { Way::Local } else { way(parsed) }, hop: rewrite.hop })
+    Ok(Forward { way: way(parsed, &rewrite), hop: rewrite.hop })
 }
 
 #[inline(always)]
-fn way(parsed: &Parsed) -> Way {
+fn way(parsed: &Parsed, rewrite: &Rewrite) -> Way {
+    if rewrite.address == 0 {
+        return Way::Local;
+    }
     match parsed.key.direction() {
         Direction::Outbound => Way::Outbound,
         Direction::Inbound => Way::Inbound,

@@ -43,10 +43,10 @@ pub fn send<P: Packet>(context: *mut P::Context, parsed: &Parsed, reply: Reply) 
     }
     // ---- everything above looks, everything below writes ----
     packet.write(0, Ethernet { destination: ethernet.source, source: ethernet.destination, ..ethernet });
-    if parsed.l3 as usize == header::TAGGED {
-        if let Some(tag) = tag {
-            packet.write(header::ETHERNET, tag);
-        }
+    if parsed.l3 as usize == header::TAGGED
+        && let Some(tag) = tag
+    {
+        packet.write(header::ETHERNET, tag);
     }
     packet.write(parsed.l3 as usize, ip(parsed, role.address, quoted));
     packet.write(parsed.l3 as usize + header::IPV4, message(reply, sum));

@@ -110,7 +110,7 @@ fn configuration() -> String {
         // Writing to a string cannot fail.
         let _ = write!(
             rules,
-            r#"{{ rule = {number}, action = "deny", protocol = "tcp", cidr = "100.64.{number}.0/24" }}, "#
+            r#"{{ rule = {number}, action = "deny", protocol = "all", cidr = "100.64.{number}.0/24" }}, "#
         );
     }
     let _ = write!(rules, r#"{{ rule = {RULES}, action = "allow", protocol = "all", cidr = "0.0.0.0/0" }}"#);

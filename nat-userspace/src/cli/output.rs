@@ -23,7 +23,7 @@ pub(super) fn print(text: &str) -> Result<()> {
 ///
 /// # Errors
 ///
-/// As [`print`].
+/// As [`print()`].
 pub(super) fn print_json(value: &impl Serialize) -> Result<()> {
     write(|stdout| {
         serde_json::to_writer_pretty(&mut *stdout, value)?;
@@ -36,7 +36,7 @@ pub(super) fn print_json(value: &impl Serialize) -> Result<()> {
 ///
 /// # Errors
 ///
-/// As [`print`].
+/// As [`print()`].
 pub(super) fn list<R: Row + Serialize>(rows: &[R], json: bool) -> Result<ExitCode> {
     if json {
         print_json(&rows)?
@@ -51,7 +51,7 @@ pub(super) fn list<R: Row + Serialize>(rows: &[R], json: bool) -> Result<ExitCod
 ///
 /// # Errors
 ///
-/// As [`print`], and what `frame` fails with.
+/// As [`print()`], and what `frame` fails with.
 pub(super) fn watch(every: Option<u32>, mut frame: impl FnMut() -> Result<String>) -> Result<ExitCode> {
     let Some(seconds) = every else {
         print(&frame()?)?;

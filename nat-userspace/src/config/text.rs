@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use nat_common::{nacl, protocol};
+use nat_common::protocol;
 
 use super::{Action, Arp, IcmpMatch, Mode, Protocol, Rule, Target};
 
@@ -101,7 +101,10 @@ impl fmt::Display for Protocol {
     }
 }
 
-/// How to write a protocol; 255 is reserved.
+/// The protocol number that IANA has reserved.
+const RESERVED: u8 = 255;
+
+/// How to write a protocol.
 pub(super) const PROTOCOLS: &str = "\"tcp\", \"udp\", \"icmp\", \"all\" or a number from 0 to 254";
 
 /// A text that names no protocol.
@@ -113,7 +116,7 @@ impl FromStr for Protocol {
     type Err = UnknownProtocol;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let number = text.parse().ok().filter(|number| *number != nacl::ANY_PROTOCOL);
+        let number = text.parse().ok().filter(|number| *number != RESERVED);
         match (text, number) {
             ("all", _) => Ok(Self::All),
             ("tcp", _) | (_, Some(protocol::TCP)) => Ok(Self::Tcp),

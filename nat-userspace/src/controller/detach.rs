@@ -52,9 +52,9 @@ async fn leave_host(host: &Host, applied: &Applied) {
             tracing::warn!("the Elastic IP {address} stays on its interface: {error}");
         }
     }
-    if applied.loopback_enabled {
-        if let Err(error) = disable_fib_lookup() {
-            tracing::warn!("{error}");
-        }
+    if applied.loopback_enabled
+        && let Err(error) = disable_fib_lookup()
+    {
+        tracing::warn!("{error}");
     }
 }

@@ -6,23 +6,22 @@ use std::{
     time::{Duration, Instant},
 };
 
-use aya::maps::{MapData, RingBuf};
 use nat_common::{event::Event, flow};
 use tokio::io::unix::AsyncFd;
 
-use crate::host::Host;
+use crate::{datapath::EventRing, host::Host};
 
 /// A next hop is asked for at most this often, however many packets wait for it.
 const INTERVAL: Duration = Duration::from_millis(200);
 
 /// The events, and the next hops asked for lately.
 pub(super) struct Events {
-    ring: AsyncFd<RingBuf<MapData>>,
+    ring: AsyncFd<EventRing>,
     asked: HashMap<(u32, Ipv4Addr), Instant>,
 }
 
 impl Events {
-    pub(super) fn new(ring: RingBuf<MapData>) -> std::io::Result<Self> {
+    pub(super) fn new(ring: EventRing) -> std::io::Result<Self> {
         // SAFETY: the ring owns its descriptor, and gives it to nobody else, until it is dropped.
         let ring = unsafe { AsyncFd::register(ring) }.map_err(std::io::Error::from)?;
         Ok(Self { ring, asked: HashMap::new() })

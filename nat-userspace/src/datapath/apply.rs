@@ -6,7 +6,7 @@ use aya::maps::lpm_trie::Key;
 use nat_common::{
     config::{Ageing, Interface, SLOTS, VlanKey, slot},
     flow::{ENDING, UNJUDGED, raw},
-    nacl::{MAX_NACLS, MAX_RULES},
+    nacl::{MAX_NACLS, MAX_PORT_RANGES},
     pool::{ElasticIpKey, MAX_GATEWAYS, MAX_RANGES},
     route::{Prefix, SCOPE_BITS, scope},
 };
@@ -88,6 +88,10 @@ impl Maps {
         for key in subnets {
             self.subnets.remove(&key).map_err(DatapathError::access("write", "SUBNETS"))?;
         }
+        let prefixes: Vec<_> = self.nacl_prefixes.keys().flatten().filter(mine).collect();
+        for key in prefixes {
+            self.nacl_prefixes.remove(&key).map_err(DatapathError::access("write", "NACL_PREFIXES"))?;
+        }
         let routes: Vec<_> = self.routes.keys().flatten().filter(mine).collect();
         for key in routes {
             self.routes.remove(&key).map_err(DatapathError::access("write", "ROUTES4"))?;
@@ -98,15 +102,13 @@ impl Maps {
     fn fill_arrays(&mut self, plan: &Plan, slot: u32) -> Result<(), DatapathError> {
         self.config.set(slot, plan.config, 0).map_err(DatapathError::access("write", "CONFIG"))?;
         self.fill_interfaces(plan, slot)?;
-        for (number, lists) in plan.nacls.iter().enumerate() {
-            for (direction, list) in lists.iter().enumerate() {
-                let index = (slot * MAX_NACLS + number as u32) * 2 + direction as u32;
-                self.nacls.set(index, list, 0).map_err(DatapathError::access("write", "NACLS"))?;
-            }
+        for (number, list) in plan.nacls.lists.iter().enumerate() {
+            let index = slot * MAX_NACLS * 2 + number as u32;
+            self.nacls.set(index, list, 0).map_err(DatapathError::access("write", "NACLS"))?;
         }
-        for (number, rule) in plan.rules.iter().enumerate() {
-            let index = slot * MAX_RULES + number as u32;
-            self.rules.set(index, rule, 0).map_err(DatapathError::access("write", "NACL_RULES"))?;
+        for (number, range) in plan.nacls.ports.iter().enumerate() {
+            let index = slot * MAX_PORT_RANGES + number as u32;
+            self.nacl_ports.set(index, range, 0).map_err(DatapathError::access("write", "NACL_PORTS"))?;
         }
         for (number, gateway) in plan.gateways.iter().enumerate() {
             let index = slot * MAX_GATEWAYS + number as u32;
@@ -155,6 +157,12 @@ impl Maps {
         for subnet in &plan.subnets {
             let key = prefix(scope(slot, subnet.zone.into()), subnet.cidr);
             self.subnets.insert(&key, subnet.value, 0).map_err(DatapathError::access("write", "SUBNETS"))?;
+        }
+        for (number, network, ranges) in &plan.nacls.prefixes {
+            let key = prefix(scope(slot, *number), *network);
+            self.nacl_prefixes
+                .insert(&key, ranges, 0)
+                .map_err(DatapathError::access("write", "NACL_PREFIXES"))?;
         }
         for route in &plan.routes {
             let key = prefix(scope(slot, route.table.into()), route.destination);

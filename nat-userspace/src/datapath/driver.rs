@@ -5,13 +5,13 @@ use std::time::Duration;
 use aya::{
     Ebpf, EbpfLoader, TestRun, TestRunOptions,
     maps::{Array, MapData, ProgramArray},
-    programs::{ProgramError, ProgramFd},
+    programs::ProgramFd,
 };
 use nat_common::{bench::Orders, flow::FlowKey4};
 
 use super::{
     Datapath, DatapathError,
-    error::with_sources,
+    error::{answer, with_sources},
     load::{PROGRAM, context, xdp},
 };
 
@@ -111,14 +111,9 @@ impl Driver {
             repeat: packets,
             ..TestRunOptions::new()
         };
+        let result = xdp(&mut self.object, DRIVER).test_run(options);
         let result =
-            xdp(&mut self.object, DRIVER).test_run(options).map_err(|error| DatapathError::TestRun {
-                program: DRIVER,
-                cause: match error {
-                    ProgramError::SyscallError(error) => error.io_error,
-                    other => std::io::Error::other(other),
-                },
-            })?;
+            result.map_err(|error| DatapathError::TestRun { program: DRIVER, cause: answer(error) })?;
         Ok((result.return_value, result.duration))
     }
 }

@@ -94,6 +94,14 @@ impl DatapathError {
     }
 }
 
+/// The kernel's answer to a request to run a program.
+pub(super) fn answer(error: aya::programs::ProgramError) -> io::Error {
+    if let aya::programs::ProgramError::SyscallError(error) = error {
+        return error.io_error;
+    }
+    io::Error::other(error)
+}
+
 /// An error with everything that caused it, in one line.
 pub(super) fn with_sources(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();

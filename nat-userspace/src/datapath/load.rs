@@ -5,11 +5,15 @@ use std::path::Path;
 use aya::{
     Ebpf, EbpfLoader, TestRun, TestRunOptions,
     maps::{Map, MapData, RingBuf},
-    programs::{ProgramError, SchedClassifier, Xdp},
+    programs::{SchedClassifier, Xdp},
 };
 use nat_common::config::Ageing;
 
-use super::{DatapathError, Maps, Pins, error::with_sources, maps::create_applied};
+use super::{
+    DatapathError, Maps, Pins,
+    error::{answer, with_sources},
+    maps::create_applied,
+};
 use crate::plan::MAX_INTERFACES;
 
 /// The program that translates, at the XDP hook.
@@ -33,6 +37,9 @@ pub struct LoadOptions {
     /// Rare events to log, as `aya_log::Level` numbers; 0: none, at no cost.
     pub log_level: u8,
 }
+
+/// The ring buffer that the data plane's events come through.
+pub type EventRing = RingBuf<MapData>;
 
 /// A loaded data plane.
 pub struct Datapath {
@@ -100,7 +107,7 @@ impl Datapath {
     ///
     /// # Errors
     /// [`DatapathError::Map`] if they are taken or missing.
-    pub fn take_events(&mut self) -> Result<RingBuf<MapData>, DatapathError> {
+    pub fn take_events(&mut self) -> Result<EventRing, DatapathError> {
         let problem = |problem: String| DatapathError::Map { name: "EVENTS", problem };
         let data = self.events.take().ok_or_else(|| problem("is already read elsewhere".into()))?;
         RingBuf::try_from(Map::RingBuf(data)).map_err(|error| problem(error.to_string()))
@@ -161,13 +168,7 @@ impl Datapath {
             TC => tc(&mut self.object).test_run(options),
             _ => xdp(&mut self.object, program).test_run(options),
         };
-        result.map_err(|error| DatapathError::TestRun {
-            program,
-            cause: match error {
-                ProgramError::SyscallError(error) => error.io_error,
-                other => std::io::Error::other(other),
-            },
-        })
+        result.map_err(|error| DatapathError::TestRun { program, cause: answer(error) })
     }
 }
 
@@ -210,7 +211,7 @@ fn pinned_applied(path: &Path) -> Result<MapData, DatapathError> {
 }
 
 /// The maps of the object that are pinned; the scratch buffer and the logs belong to one load.
-const PINNED: [&str; 19] = [
+const PINNED: [&str; 20] = [
     "FLOWS4",
     "GENERATION",
     "CONFIG",
@@ -220,7 +221,8 @@ const PINNED: [&str; 19] = [
     "SUBNETS",
     "ROUTES4",
     "NACLS",
-    "NACL_RULES",
+    "NACL_PREFIXES",
+    "NACL_PORTS",
     "GATEWAYS",
     "POOL",
     "ELASTIC_IPS",

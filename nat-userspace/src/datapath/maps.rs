@@ -13,7 +13,7 @@ use nat_common::{
     counter::Counters,
     drop::{DropReason, DropSample},
     flow::{FlowEntry4, FlowKey4},
-    nacl::{NaclList, NaclRule},
+    nacl::{self, NaclList, PortRanges},
     pool::{ElasticIp, ElasticIpKey, Gateway, PortRange},
     route::{Prefix, Subnet, Target},
 };
@@ -40,7 +40,8 @@ pub struct Maps {
     pub(super) subnets: LpmTrie<MapData, Prefix, Subnet>,
     pub(super) routes: LpmTrie<MapData, Prefix, Target>,
     pub(super) nacls: Array<MapData, NaclList>,
-    pub(super) rules: Array<MapData, NaclRule>,
+    pub(super) nacl_prefixes: LpmTrie<MapData, Prefix, PortRanges>,
+    pub(super) nacl_ports: Array<MapData, nacl::PortRange>,
     pub(super) gateways: Array<MapData, Gateway>,
     pub(super) pool: Array<MapData, PortRange>,
     pub(super) elastic_ips: HashMap<MapData, ElasticIpKey, ElasticIp>,
@@ -107,6 +108,10 @@ fn again(map: &MapData, name: &'static str) -> Result<MapData, DatapathError> {
     MapData::from_id(info.id()).map_err(DatapathError::access("open", name))
 }
 
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "the object is compiled with this crate and has these kinds"
+)]
 fn data(map: &Map) -> &MapData {
     match map {
         Map::Array(data)
@@ -158,7 +163,8 @@ impl Maps {
             subnets: open!("SUBNETS", Trie, Subnet),
             routes: open!("ROUTES4", Trie, Target),
             nacls: open!("NACLS", u32, NaclList),
-            rules: open!("NACL_RULES", u32, NaclRule),
+            nacl_prefixes: open!("NACL_PREFIXES", Trie, PortRanges),
+            nacl_ports: open!("NACL_PORTS", u32, nacl::PortRange),
             gateways: open!("GATEWAYS", u32, Gateway),
             pool: open!("POOL", u32, PortRange),
             elastic_ips: open!("ELASTIC_IPS", ElasticIpKey, ElasticIp),

@@ -17,7 +17,7 @@ pub use applied::{Applied, AppliedInterface};
 pub use driver::Driver;
 pub use error::DatapathError;
 pub use hook::{Choice, Hook, choices};
-pub use load::{Datapath, LoadOptions};
+pub use load::{Datapath, EventRing, LoadOptions};
 pub use log::forward_log;
 pub use maps::Maps;
 pub use pins::{Lock, Pins};

@@ -8,6 +8,7 @@ mod bulk;
 mod control;
 mod errors;
 mod invariants;
+mod offloads;
 mod policy;
 mod reach;
 mod refusal;
@@ -63,6 +64,7 @@ fn main() {
         reach::scenarios(),
         errors::scenarios(),
         bulk::scenarios(),
+        offloads::scenarios(),
         policy::scenarios(),
         control::scenarios(),
         invariants::scenarios(),

@@ -1,5 +1,7 @@
 //! The desired state: what the maps of the data plane hold for a configuration on this host. Pure.
 
+mod nacl;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr},
@@ -10,15 +12,16 @@ use nat_common::{
     clock::ticks_from_seconds,
     config::{self as map, Role},
     flow::{MAX_IFINDEX, raw},
-    nacl::{ANY_PROTOCOL, NaclList, NaclRule, service_of_icmp},
+    nacl::MAX_PORT_RANGES,
     pool::{ElasticIp, Gateway, PortRange},
-    protocol,
     route::{self, Target},
 };
 use thiserror::Error;
 
+pub use nacl::CompiledNacls;
+
 use crate::{
-    config::{self, Action, Arp, Config, Protocol},
+    config::{self, Arp, Config},
     host::{HostFacts, HostInterface},
 };
 
@@ -46,6 +49,14 @@ pub enum PlanError {
         /// Its index.
         index: u32,
     },
+    /// The NACLs' rules overlap in more ways than the data plane has room for.
+    #[error(
+        "the NACLs compile to {ranges} port ranges, and the data plane takes {MAX_PORT_RANGES}; use fewer rules, or fewer different port ranges on nested CIDRs"
+    )]
+    NaclsTooLarge {
+        /// How many it would take.
+        ranges: usize,
+    },
     /// Subnets of two VPCs share an interface.
     #[error(
         "interface {name} carries subnets of the VPCs {first} and {second}; give each VPC interfaces of its own, such as VLANs"
@@ -68,6 +79,7 @@ impl PlanError {
             Self::MissingInterface { name, .. }
             | Self::IndexTooLarge { name, .. }
             | Self::TwoVpcs { name, .. } => Some(name),
+            Self::NaclsTooLarge { .. } => None,
         }
     }
 }
@@ -107,10 +119,8 @@ pub struct Plan {
     pub subnets: Vec<PlannedSubnet>,
     /// `ROUTES4`.
     pub routes: Vec<PlannedRoute>,
-    /// `NACLS`: per NACL its outbound and its inbound list.
-    pub nacls: Vec<[NaclList; 2]>,
-    /// `NACL_RULES`.
-    pub rules: Vec<NaclRule>,
+    /// `NACLS`, `NACL_PREFIXES` and `NACL_PORTS`.
+    pub nacls: CompiledNacls,
     /// `GATEWAYS`.
     pub gateways: Vec<Gateway>,
     /// `POOL`.
@@ -129,8 +139,11 @@ impl Plan {
     /// # Errors
     /// [`PlanError`] where the configuration and the host do not fit.
     pub fn new(config: &Config, facts: &HostFacts) -> Result<Self, PlanError> {
-        let mut plan = Self { config: limits(config), ..Self::default() };
-        plan.add_nacls(config);
+        let nacls = CompiledNacls::new(&config.nacls);
+        if nacls.ports.len() > MAX_PORT_RANGES as usize {
+            return Err(PlanError::NaclsTooLarge { ranges: nacls.ports.len() });
+        }
+        let mut plan = Self { config: limits(config), nacls, ..Self::default() };
         plan.add_gateways(config, facts)?;
         plan.add_subnets(config, facts)?;
         plan.add_routes(config);
@@ -144,17 +157,6 @@ impl Plan {
             role.mtu = mtu.unwrap_or_default();
         }
         Ok(plan)
-    }
-
-    fn add_nacls(&mut self, config: &Config) {
-        for nacl in &config.nacls {
-            let lists = [&nacl.outbound, &nacl.inbound].map(|rules| {
-                let first = self.rules.len() as u32;
-                self.rules.extend(rules.iter().map(rule));
-                NaclList { first, count: rules.len() as u32 }
-            });
-            self.nacls.push(lists);
-        }
     }
 
     fn add_gateways(&mut self, config: &Config, facts: &HostFacts) -> Result<(), PlanError> {
@@ -245,7 +247,8 @@ impl Plan {
 /// The addresses that are the host's own: `LOCALS` follows them whatever the configuration says.
 #[must_use]
 pub fn locals(facts: &HostFacts) -> BTreeSet<[u8; 16]> {
-    let own = facts.locals.iter().map(|address| match address {
+    // Loopback addresses never come in from a wire (RFC 1812 §5.3.7).
+    let own = facts.locals.iter().filter(|address| !address.is_loopback()).map(|address| match address {
         IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
         IpAddr::V6(address) => address.octets(),
     });
@@ -287,32 +290,6 @@ pub fn timeouts(seconds: &config::Timeouts) -> map::Timeouts {
         udp: ticks_from_seconds(udp),
         icmp: ticks_from_seconds(icmp),
         spare: 0,
-    }
-}
-
-fn rule(rule: &config::Rule) -> NaclRule {
-    let (low, high) = match (rule.ports, &rule.icmp) {
-        (Some(ports), _) => ports,
-        (None, Some(icmp)) => match icmp.code {
-            Some(code) => (service_of_icmp(icmp.kind, code), service_of_icmp(icmp.kind, code)),
-            None => (service_of_icmp(icmp.kind, 0), service_of_icmp(icmp.kind, u8::MAX)),
-        },
-        (None, None) => (0, u16::MAX),
-    };
-    NaclRule {
-        network: raw(rule.cidr.network()),
-        mask: raw(rule.cidr.netmask()),
-        low,
-        high,
-        number: rule.number,
-        protocol: match rule.protocol {
-            Protocol::All => ANY_PROTOCOL,
-            Protocol::Tcp => protocol::TCP,
-            Protocol::Udp => protocol::UDP,
-            Protocol::Icmp => protocol::ICMP,
-            Protocol::Number(number) => number,
-        },
-        allow: u8::from(rule.action == Action::Allow),
     }
 }
 

@@ -1,0 +1,183 @@
+//! What a test says must come of a packet.
+
+use std::net::Ipv4Addr;
+
+use nat_common::{drop::DropReason, flow::Direction};
+
+use super::{rig::Verdict, state::Change};
+
+/// Everything that one packet may do.
+#[derive(Clone, Debug)]
+pub struct Expected {
+    pub(super) verdict: Verdict,
+    /// The frame as it leaves; `None`: as it came.
+    pub(super) frame: Option<Vec<u8>>,
+    packet_counter: Option<(&'static str, &'static str)>,
+    reason: Option<DropReason>,
+    opens: bool,
+    refreshes: Option<Direction>,
+    moves: Vec<(&'static str, u64)>,
+    /// Next hops that the controller is asked to resolve: interface and address.
+    pub(super) unresolved: Vec<(&'static str, Ipv4Addr)>,
+}
+
+/// The packet leaves on the external side, through the session that it belongs to.
+#[must_use]
+pub fn outbound(frame: impl Into<Vec<u8>>) -> Expected {
+    let refreshes = Some(Direction::Outbound);
+    Expected { refreshes, ..forwarded(frame, ("outbound_packets", "outbound_bytes")) }
+}
+
+/// The packet leaves on the internal side, through the session that it belongs to.
+#[must_use]
+pub fn inbound(frame: impl Into<Vec<u8>>) -> Expected {
+    let refreshes = Some(Direction::Inbound);
+    Expected { refreshes, ..forwarded(frame, ("inbound_packets", "inbound_bytes")) }
+}
+
+/// The packet leaves untranslated to another subnet.
+#[must_use]
+pub fn local(frame: impl Into<Vec<u8>>) -> Expected {
+    forwarded(frame, ("local_packets", "local_bytes")).moves("hop_lookups", 1)
+}
+
+/// The packet is answered by this frame.
+#[must_use]
+pub fn replied(frame: impl Into<Vec<u8>>) -> Expected {
+    Expected { verdict: Verdict::Tx, ..forwarded(frame, ("replied_packets", "replied_bytes")) }
+}
+
+/// The packet goes to the host's stack, unchanged.
+#[must_use]
+pub fn stack() -> Expected {
+    let counters = Some(("stack_packets", "stack_bytes"));
+    Expected { verdict: Verdict::Pass, frame: None, packet_counter: counters, ..dropped(DropReason::Martian) }
+        .without_reason()
+}
+
+/// The packet is refused, unchanged.
+#[must_use]
+pub fn dropped(reason: DropReason) -> Expected {
+    Expected {
+        verdict: Verdict::Drop,
+        frame: None,
+        packet_counter: None,
+        reason: Some(reason),
+        opens: false,
+        refreshes: None,
+        moves: Vec::new(),
+        unresolved: Vec::new(),
+    }
+}
+
+fn forwarded(frame: impl Into<Vec<u8>>, counters: (&'static str, &'static str)) -> Expected {
+    Expected {
+        frame: Some(frame.into()),
+        verdict: Verdict::Redirect,
+        packet_counter: Some(counters),
+        ..stack()
+    }
+}
+
+impl Expected {
+    /// It opens a session, at the first port it tries.
+    #[must_use]
+    pub fn opening(self) -> Self {
+        self.opening_after(1)
+    }
+
+    /// It opens a session after so many ports tried.
+    #[must_use]
+    pub fn opening_after(self, tries: u64) -> Self {
+        let opening = Self { opens: true, refreshes: None, ..self };
+        opening.moves("sessions_opened", 1).moves("port_tries", tries).moves("hop_lookups", 1)
+    }
+
+    /// The session that it opens is one of TCP.
+    #[must_use]
+    pub fn connecting(self) -> Self {
+        self.opening().moves("connection_attempts", 1)
+    }
+
+    /// NACLs, route and hop are asked, and the answer is remembered.
+    #[must_use]
+    pub fn judged(self) -> Self {
+        self.moves("hop_lookups", 1)
+    }
+
+    /// It refreshes no session: an ICMP error.
+    #[must_use]
+    pub fn refreshing_nothing(self) -> Self {
+        Self { refreshes: None, ..self }
+    }
+
+    /// It leaves by the device that it came from.
+    #[must_use]
+    pub fn turned_round(self) -> Self {
+        Self { verdict: Verdict::Tx, ..self }
+    }
+
+    /// The controller is asked to resolve a next hop.
+    #[must_use]
+    pub fn asking_to_resolve(self, device: &'static str, address: Ipv4Addr) -> Self {
+        Self { unresolved: vec![(device, address)], ..self }
+    }
+
+    /// Another counter moves.
+    #[must_use]
+    pub fn moves(mut self, counter: &'static str, by: u64) -> Self {
+        self.moves.push((counter, by));
+        self
+    }
+
+    fn without_reason(self) -> Self {
+        Self { reason: None, ..self }
+    }
+
+    /// The change of the data plane's state, for this frame.
+    pub(super) fn change(&self, sent: &[u8]) -> Change {
+        let length = ip_length(sent);
+        let mut change = Change::default();
+        let mut add = |name, by| *change.counters.entry(name).or_insert(0) += by;
+        if let Some((packets, bytes)) = self.packet_counter {
+            add(packets, 1);
+            add(bytes, if packets == "stack_packets" { sent.len() as u64 } else { length });
+        }
+        for (counter, by) in &self.moves {
+            add(counter, *by);
+        }
+        if let Some(reason) = self.reason {
+            change.drops.insert(reason.name(), 1);
+            if is_read(reason) {
+                add("dropped_bytes", length);
+            }
+        }
+        change.opened = if self.opens { 2 } else { 0 };
+        change.refreshed.extend(self.refreshes.map(|direction| (direction, 1, length)));
+        change
+    }
+}
+
+/// Whether the packet's length is known where it is refused for this reason.
+fn is_read(reason: DropReason) -> bool {
+    use DropReason as Reason;
+    let unread = [
+        Reason::FrameTooShort,
+        Reason::EtherType,
+        Reason::VlanDepth,
+        Reason::Ipv6,
+        Reason::IpVersion,
+        Reason::IpHeaderLength,
+        Reason::IpTotalLength,
+        Reason::IpChecksum,
+        Reason::IpOptions,
+        Reason::SourceRoute,
+    ];
+    !unread.contains(&reason)
+}
+
+/// The IP total length that a frame gives; 0 where it is too short to.
+fn ip_length(frame: &[u8]) -> u64 {
+    let l3 = if frame.get(12..14) == Some(&[0x81, 0x00]) { 18 } else { 14 };
+    frame.get(l3 + 2..l3 + 4).map_or(0, |bytes| u16::from_be_bytes([bytes[0], bytes[1]]).into())
+}

@@ -1,0 +1,129 @@
+//! The configuration that a rig runs, as the text of a file.
+
+use std::path::Path;
+
+use nat_userspace::config::Config;
+
+/// A configuration by its parts, each of them TOML. The standard one allows everything, and its Elastic IP has a
+/// single port, so that a test knows the translated packet before it is sent.
+#[derive(Clone, Debug)]
+pub struct Layout {
+    /// Fields of `[gateway]` and `[timeouts]`.
+    pub limits: String,
+    /// `[[subnet]]`: `private-a`, `private-b` and `private-c` with the route table `private`, and `public`.
+    pub subnets: String,
+    /// `[[elastic_ip]]`.
+    pub elastic_ips: String,
+    /// `[[nat_gateway]]`.
+    pub nat_gateways: String,
+    /// The routes of the route table `private`.
+    pub routes: String,
+    /// `[[nacl]]`.
+    pub nacls: String,
+}
+
+impl Default for Layout {
+    fn default() -> Self {
+        Self {
+            limits: String::new(),
+            subnets: subnets("default", "default"),
+            elastic_ips: elastic_ip("203.0.113.10", "40000"),
+            nat_gateways: nat_gateway("nat-a", "203.0.113.10"),
+            routes: r#"{ destination = "0.0.0.0/0", target = "nat-a" }"#.into(),
+            nacls: String::new(),
+        }
+    }
+}
+
+impl Layout {
+    /// The standard layout with these ports of the Elastic IP.
+    #[must_use]
+    pub fn with_ports(ports: &str) -> Self {
+        Self { elastic_ips: elastic_ip("203.0.113.10", ports), ..Self::default() }
+    }
+
+    /// The standard layout with these limits.
+    #[must_use]
+    pub fn with_limits(limits: &str) -> Self {
+        Self { limits: limits.into(), ..Self::default() }
+    }
+
+    /// The standard layout with these routes.
+    #[must_use]
+    pub fn with_routes(routes: &str) -> Self {
+        Self { routes: routes.into(), ..Self::default() }
+    }
+
+    /// Two Elastic IPs of one NAT gateway, `203.0.113.10` and `203.0.113.11`, with these ports each.
+    #[must_use]
+    pub fn with_two_elastic_ips(ports: &str) -> Self {
+        Self {
+            elastic_ips: elastic_ip("203.0.113.10", ports) + &elastic_ip("203.0.113.11", ports),
+            nat_gateways: nat_gateway("nat-a", r#"203.0.113.10", "203.0.113.11"#),
+            ..Self::default()
+        }
+    }
+
+    /// The private subnet `private-a` has these rules, as the items of a TOML array.
+    #[must_use]
+    pub fn with_private_nacl(inbound: &str, outbound: &str) -> Self {
+        let nacls = nacl("private", inbound, outbound);
+        Self { subnets: subnets("private", "default"), nacls, ..Self::default() }
+    }
+
+    /// The NAT gateway's subnet has these rules.
+    #[must_use]
+    pub fn with_public_nacl(inbound: &str, outbound: &str) -> Self {
+        let nacls = nacl("public", inbound, outbound);
+        Self { subnets: subnets("default", "public"), nacls, ..Self::default() }
+    }
+
+    /// Both sides on `nic0`.
+    #[must_use]
+    pub fn one_armed() -> Self {
+        let subnets = subnet("private-a", "10.0.1.0/24", "nic0", Some("private"), "default")
+            + &subnet("public", "198.51.100.0/24", "nic0", None, "default");
+        Self { subnets, ..Self::default() }
+    }
+
+    /// The configuration.
+    ///
+    /// # Panics
+    /// If it is not valid.
+    #[must_use]
+    pub fn config(&self) -> Config {
+        let Self { limits, subnets, elastic_ips, nat_gateways, routes, nacls } = self;
+        let text = format!(
+            "{limits}\n[[vpc]]\nname = \"main\"\ncidr = [\"10.0.0.0/16\"]\n{subnets}{elastic_ips}{nat_gateways}\
+             [[route_table]]\nname = \"private\"\nroutes = [{routes}]\n{nacls}"
+        );
+        Config::from_toml(&text, Path::new("rig.toml")).unwrap_or_else(|error| panic!("{error}\n{text}"))
+    }
+}
+
+fn subnets(private: &str, public: &str) -> String {
+    subnet("private-a", "10.0.1.0/24", "int0", Some("private"), private)
+        + &subnet("private-b", "10.0.2.0/24", "int1", Some("private"), "default")
+        + &subnet("private-c", "10.0.3.0/24", "int0.100", Some("private"), "default")
+        + &subnet("public", "198.51.100.0/24", "ext0", None, public)
+}
+
+fn subnet(name: &str, cidr: &str, interface: &str, table: Option<&str>, nacl: &str) -> String {
+    let table = table.map_or(String::new(), |table| format!("route_table = \"{table}\"\n"));
+    format!(
+        "[[subnet]]\nname = \"{name}\"\nvpc = \"main\"\ncidr = \"{cidr}\"\ninterface = \"{interface}\"\n\
+         nacl = \"{nacl}\"\n{table}"
+    )
+}
+
+fn elastic_ip(address: &str, ports: &str) -> String {
+    format!("[[elastic_ip]]\naddress = \"{address}\"\nports = \"{ports}\"\n")
+}
+
+fn nat_gateway(name: &str, elastic_ips: &str) -> String {
+    format!("[[nat_gateway]]\nname = \"{name}\"\nsubnet = \"public\"\nelastic_ips = [\"{elastic_ips}\"]\n")
+}
+
+fn nacl(name: &str, inbound: &str, outbound: &str) -> String {
+    format!("[[nacl]]\nname = \"{name}\"\ninbound = [{inbound}]\noutbound = [{outbound}]\n")
+}

@@ -1,0 +1,32 @@
+//! The data plane's own program on one packet at a time (`BPF_PROG_TEST_RUN`), in a network namespace.
+//!
+//! A [`Rig`] is a gateway with its interfaces, its neighbours and a configuration. A test builds a [`Packet`], says
+//! with an [`Expected`] what must come of it, and [`Rig::expect`] compares everything: the verdict, the bytes, every
+//! counter, every drop reason and the whole flow table. What the test does not name must not move.
+
+mod dump;
+mod expected;
+mod layout;
+mod network;
+mod packet;
+mod rig;
+mod session;
+mod state;
+
+pub use expected::{Expected, dropped, inbound, local, outbound, replied, stack};
+pub use layout::Layout;
+pub use network::{
+    ELASTIC_IP, EXTERNAL_ADDRESS, HOST, HOST_B, HOST_VLAN, INTERNAL_ADDRESS, INTERNAL_B_ADDRESS,
+    INTERNAL_IPV6, NEIGHBOUR, NIC_MAC, Network, PORT, REMOTE, REMOTE_2, ROUTER, SECOND_ELASTIC_IP,
+    SECOND_HOST, STRANGER, Side, UNREACHABLE, VLAN, VLAN_ADDRESS, WRONG_WAY, mac_of,
+};
+pub use packet::{Body, Packet, checksum, echo_reply, echo_request, fix_ip_checksum, icmp_error, tcp, udp};
+pub use rig::{Outcome, Rig, Verdict};
+pub use state::State;
+
+pub use nat_common::drop::DropReason;
+
+/// TCP header flags as tests write them.
+pub mod flags {
+    pub use nat_common::tcp::header::{ACK, FIN, RST, SYN};
+}

@@ -1,0 +1,278 @@
+//! The rig: a loaded and configured data plane that is given one frame after another.
+
+use std::{collections::HashMap, fmt::Write, net::Ipv4Addr};
+
+use nat_common::{clock::ticks_from_seconds, config::Ageing, event::Event, flow::address};
+use nat_userspace::{
+    datapath::{Datapath, LoadOptions, Session},
+    host::{Host, HostFacts, enable_fib_lookup},
+    plan::{self, Plan},
+};
+use nix::{
+    sched::{CpuSet, sched_setaffinity},
+    unistd::Pid,
+};
+
+use super::{
+    dump,
+    expected::Expected,
+    layout::Layout,
+    network::{self, Network, Side},
+    state::State,
+};
+
+/// What the program says to the driver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Verdict {
+    /// The program failed.
+    Aborted,
+    /// Refused.
+    Drop,
+    /// To the stack.
+    Pass,
+    /// Back out of the device it came from.
+    Tx,
+    /// Out of another device.
+    Redirect,
+}
+
+impl From<u32> for Verdict {
+    fn from(number: u32) -> Self {
+        match number {
+            1 => Self::Drop,
+            2 => Self::Pass,
+            3 => Self::Tx,
+            4 => Self::Redirect,
+            _ => Self::Aborted,
+        }
+    }
+}
+
+/// What came of a frame.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The verdict.
+    pub verdict: Verdict,
+    /// The frame as the program left it.
+    pub frame: Vec<u8>,
+}
+
+/// A gateway in a network namespace of its own, which is this thread's from now on.
+pub struct Rig {
+    datapath: Datapath,
+    facts: HostFacts,
+    indexes: HashMap<&'static str, u32>,
+    events: Box<dyn FnMut() -> Vec<Event>>,
+    case: String,
+}
+
+impl Rig {
+    /// A two-armed gateway with the standard layout.
+    #[must_use]
+    pub fn standard() -> Self {
+        Self::with(&Layout::default())
+    }
+
+    /// A two-armed gateway with this layout.
+    #[must_use]
+    pub fn with(layout: &Layout) -> Self {
+        Self::on(Network::default(), layout)
+    }
+
+    /// A gateway on this network.
+    ///
+    /// # Panics
+    /// If the kernel refuses anything.
+    #[must_use]
+    pub fn on(network: Network, layout: &Layout) -> Self {
+        stay_on_this_cpu();
+        network.build();
+        enable_fib_lookup().expect("/proc/sys is writable");
+        let facts = read_facts();
+        let config = layout.config();
+        let options = LoadOptions { max_sessions: config.max_sessions.min(16_384), log_level: 0 };
+        let mut datapath = Datapath::private(&options).expect("the data plane loads");
+        datapath.maps.set_locals(&plan::locals(&facts)).expect("LOCALS can be written");
+        let mut ring = datapath.take_events().expect("nobody else reads the events");
+        let events = move || {
+            let mut events = Vec::new();
+            while let Some(record) = ring.next() {
+                events.push(bytemuck::pod_read_unaligned(&record));
+            }
+            events
+        };
+        let mut rig =
+            Self { datapath, facts, indexes: HashMap::new(), events: Box::new(events), case: String::new() };
+        rig.apply(layout);
+        rig
+    }
+
+    /// Names what is tried next, for the message of a failure.
+    pub fn case(&mut self, name: impl Into<String>) {
+        self.case = name.into();
+    }
+
+    /// Puts another layout into force; its generation.
+    ///
+    /// # Panics
+    /// If the layout does not fit the network.
+    pub fn apply(&mut self, layout: &Layout) -> u32 {
+        let plan = Plan::new(&layout.config(), &self.facts).expect("the layout fits the network");
+        self.datapath.maps.apply(&plan).expect("the maps can be written")
+    }
+
+    /// Makes every flow ask again under the same configuration.
+    ///
+    /// # Panics
+    /// If the map cannot be written.
+    pub fn renew_generation(&mut self) {
+        self.datapath.maps.renew_generation().expect("GENERATION can be written");
+    }
+
+    /// Changes the network with commands of `ip`, one per line.
+    pub fn ip(&mut self, script: &str) {
+        network::ip(script);
+        self.facts = read_facts();
+    }
+
+    /// The index of the interface called `name`.
+    ///
+    /// # Panics
+    /// If there is none.
+    #[must_use]
+    pub fn index(&self, name: &str) -> u32 {
+        self.facts.interface(name).unwrap_or_else(|| panic!("there is no interface {name}")).index
+    }
+
+    /// Lets a frame arrive and looks no further.
+    ///
+    /// # Panics
+    /// If the kernel refuses to run the program.
+    pub fn send(&mut self, side: Side, frame: impl Into<Vec<u8>>) -> Outcome {
+        let name = side.device();
+        let index = match self.indexes.get(name) {
+            Some(index) => *index,
+            None => self.index(name),
+        };
+        self.indexes.insert(name, index);
+        let (verdict, frame) = self.datapath.translate(&frame.into(), index).expect("the program can be run");
+        Outcome { verdict: verdict.into(), frame }
+    }
+
+    /// Lets a frame arrive, and compares all that comes of it.
+    ///
+    /// # Panics
+    /// If anything is not as expected.
+    #[track_caller]
+    pub fn expect(&mut self, side: Side, frame: impl Into<Vec<u8>>, expected: Expected) {
+        let sent = frame.into();
+        let before = self.state();
+        let Outcome { verdict, frame } = self.send(side, &sent[..]);
+        let after = self.state();
+        let mut problems = String::new();
+        if verdict != expected.verdict {
+            let _ = writeln!(problems, "the verdict is {verdict:?} and not {:?}", expected.verdict);
+        }
+        let wanted = expected.frame.as_deref().unwrap_or(&sent);
+        if frame != wanted {
+            let _ =
+                writeln!(problems, "the frame that leaves differs; wanted:\n{}", dump::frame(wanted, None));
+        }
+        let (change, wanted_change) = (after.since(&before), expected.change(&sent));
+        if change != wanted_change {
+            let _ = writeln!(problems, "the state changed by\n  {change:?}\nand not by\n  {wanted_change:?}");
+        }
+        let unresolved = self.unresolved();
+        let wanted_unresolved: Vec<_> =
+            expected.unresolved.iter().map(|(device, address)| (self.index(device), *address)).collect();
+        if unresolved != wanted_unresolved {
+            let _ = writeln!(problems, "the events tell of {unresolved:?}, not of {wanted_unresolved:?}");
+        }
+        for key in after.half_open() {
+            let _ = writeln!(problems, "this flow lacks its other half: {key:?}");
+        }
+        if !problems.is_empty() {
+            let came = dump::frame(&sent, None);
+            let left = dump::frame(&frame, Some(wanted));
+            let state = dump::state(&after, &self.datapath.maps);
+            let case = &self.case;
+            panic!("{case}\n{problems}came on {}:\n{came}left ({verdict:?}):\n{left}{state}", side.device());
+        }
+    }
+
+    /// Everything the data plane remembers.
+    #[must_use]
+    pub fn state(&self) -> State {
+        State::read(&self.datapath.maps)
+    }
+
+    /// The open sessions.
+    ///
+    /// # Panics
+    /// If they cannot be read.
+    #[must_use]
+    pub fn sessions(&self) -> Vec<Session> {
+        self.datapath.maps.sessions().expect("FLOWS4 can be read")
+    }
+
+    /// The maps.
+    #[must_use]
+    pub fn maps(&self) -> &nat_userspace::datapath::Maps {
+        &self.datapath.maps
+    }
+
+    /// The next hops, by interface index and address, that the controller was asked to resolve since the last call.
+    pub fn unresolved(&mut self) -> Vec<(u32, Ipv4Addr)> {
+        let events = (self.events)();
+        assert!(events.iter().all(|event| event.kind == Event::NO_NEIGHBOUR), "{events:?}");
+        events.iter().map(|event| (event.ifindex, address(event.address))).collect()
+    }
+
+    /// Runs an ageing pass as if `seconds` had passed: the sessions released, and those of TCP among them that were
+    /// not closed.
+    pub fn age(&mut self, seconds: u64) -> (u64, u64) {
+        self.pass(Ageing { withdrawn: 0, ahead: ticks_from_seconds(seconds) })
+    }
+
+    /// Runs an ageing pass `ticks` ahead.
+    pub fn age_ticks(&mut self, ticks: u32) -> (u64, u64) {
+        self.pass(Ageing { withdrawn: 0, ahead: ticks })
+    }
+
+    /// Runs an ageing pass that also releases the sessions of Elastic IPs that are no longer configured.
+    pub fn age_withdrawn(&mut self) -> (u64, u64) {
+        self.pass(Ageing { withdrawn: 1, ahead: 0 })
+    }
+
+    fn pass(&mut self, orders: Ageing) -> (u64, u64) {
+        let before = self.state();
+        self.datapath.age(orders).expect("the ageing program can be run");
+        let after = self.state();
+        let mut change = after.since(&before);
+        let released = change.counters.remove("sessions_released").unwrap_or(0);
+        let idle = change.counters.remove("idle_timeouts").unwrap_or(0);
+        assert_eq!(change.released as u64, 2 * released, "both flows of a session go together");
+        assert!(change.counters.is_empty() && change.drops.is_empty(), "ageing moved more: {change:?}");
+        assert_eq!((change.opened, change.refreshed), (0, vec![]), "ageing changed flows that live on");
+        assert_eq!(after.half_open(), [], "no flow loses its other half");
+        (released, idle)
+    }
+}
+
+/// The data plane keeps state per CPU.
+fn stay_on_this_cpu() {
+    let mut cpus = CpuSet::new();
+    let cpu = nix::sched::sched_getcpu().expect("every Linux tells the CPU");
+    cpus.set(cpu).expect("the CPU's number fits");
+    sched_setaffinity(Pid::from_raw(0), &cpus).expect("a thread may bind itself");
+}
+
+fn read_facts() -> HostFacts {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.expect("a runtime can be built").block_on(async {
+        let host = Host::open().expect("netlink answers");
+        let mut facts = host.facts().await.expect("the host can be read");
+        network::complete(&mut facts);
+        facts
+    })
+}
