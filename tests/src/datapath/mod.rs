@@ -26,7 +26,14 @@ pub use state::State;
 
 pub use nat_common::drop::DropReason;
 
-/// TCP header flags as tests write them.
+/// TCP header flags (RFC 9293 §3.1).
 pub mod flags {
-    pub use nat_common::tcp::header::{ACK, FIN, RST, SYN};
+    /// No more data from the sender.
+    pub const FIN: u8 = 0x01;
+    /// Synchronise sequence numbers.
+    pub const SYN: u8 = 0x02;
+    /// Reset the connection.
+    pub const RST: u8 = 0x04;
+    /// The acknowledgement field is significant.
+    pub const ACK: u8 = 0x10;
 }

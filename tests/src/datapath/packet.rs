@@ -5,7 +5,10 @@ use std::net::Ipv4Addr;
 
 use etherparse::{IpNumber, Ipv4Header, TcpHeader, UdpHeader, checksum::Sum16BitWords};
 
-use super::network::{ROUTER, Side, mac_of};
+use super::{
+    flags::{ACK, FIN, RST, SYN},
+    network::{ROUTER, Side, mac_of},
+};
 
 const IPV4: [u8; 2] = [0x08, 0x00];
 const TAG: [u8; 2] = [0x81, 0x00];
@@ -60,10 +63,10 @@ pub struct Packet {
 #[must_use]
 pub fn tcp(source: Ipv4Addr, port: u16, remote: Ipv4Addr, remote_port: u16, flags: u8) -> Packet {
     let mut header = TcpHeader::new(port, remote_port, 0x1234_5678, 8_192);
-    header.fin = flags & 0x01 != 0;
-    header.syn = flags & 0x02 != 0;
-    header.rst = flags & 0x04 != 0;
-    header.ack = flags & 0x10 != 0;
+    header.fin = flags & FIN != 0;
+    header.syn = flags & SYN != 0;
+    header.rst = flags & RST != 0;
+    header.ack = flags & ACK != 0;
     Packet::arriving(source, remote, Body::Tcp(Box::new(header), b"hello".to_vec()))
 }
 

@@ -85,12 +85,24 @@ impl Rig {
     /// If the kernel refuses anything.
     #[must_use]
     pub fn on(network: Network, layout: &Layout) -> Self {
+        let mut rig = Self::load(network, layout.config().max_sessions);
+        rig.apply(layout);
+        rig
+    }
+
+    /// A two-armed gateway that was never given a configuration.
+    #[must_use]
+    pub fn unconfigured() -> Self {
+        Self::load(Network::default(), 1_024)
+    }
+
+    fn load(network: Network, max_sessions: u32) -> Self {
         stay_on_this_cpu();
         network.build();
         enable_fib_lookup().expect("/proc/sys is writable");
         let facts = read_facts();
-        let config = layout.config();
-        let options = LoadOptions { max_sessions: config.max_sessions.min(16_384), log_level: 0 };
+        // The default of 262,144 sessions would take longer to allocate than most tests run.
+        let options = LoadOptions { max_sessions: max_sessions.min(16_384), log_level: 0 };
         let mut datapath = Datapath::private(&options).expect("the data plane loads");
         datapath.maps.set_locals(&plan::locals(&facts)).expect("LOCALS can be written");
         let mut ring = datapath.take_events().expect("nobody else reads the events");
@@ -101,10 +113,7 @@ impl Rig {
             }
             events
         };
-        let mut rig =
-            Self { datapath, facts, indexes: HashMap::new(), events: Box::new(events), case: String::new() };
-        rig.apply(layout);
-        rig
+        Self { datapath, facts, indexes: HashMap::new(), events: Box::new(events), case: String::new() }
     }
 
     /// Names what is tried next, for the message of a failure.

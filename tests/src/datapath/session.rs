@@ -4,11 +4,11 @@ use std::net::Ipv4Addr;
 
 use super::{
     expected::{inbound, outbound},
+    flags::{ACK, SYN},
     network::{ELASTIC_IP, PORT, Side},
     packet::{Body, Packet, tcp},
     rig::Rig,
 };
-use nat_common::tcp::header::{ACK, SYN};
 
 impl Rig {
     /// Opens a session with its first packet, which it returns as it left.

@@ -13,6 +13,7 @@ super::tests![
     a_priority_tag_names_no_vlan_and_is_taken_off,
     one_interface_serves_both_sides,
     on_one_interface_only_sources_of_the_subnet_are_internal,
+    on_one_interface_no_internal_address_answers_the_outside,
     a_next_hop_without_mac_address_is_dropped_and_asked_for,
     a_private_host_without_mac_address_is_dropped_and_asked_for,
     a_destination_that_the_host_cannot_reach_is_refused,
@@ -85,6 +86,21 @@ fn on_one_interface_only_sources_of_the_subnet_are_internal() {
     rig.expect(Nic, &on_nic(udp([10, 0, 77, 1].into(), 5000, REMOTE, 53)), dropped(Reason::NotForGateway));
     rig.expect(Nic, &on_nic(udp(REMOTE, 53, HOST, 5000)), dropped(Reason::NotForGateway));
     rig.expect(Nic, &on_nic(tcp(HOST, 5000, REMOTE, 53, ACK)), dropped(Reason::NotOpening));
+}
+
+fn on_one_interface_no_internal_address_answers_the_outside() {
+    let mut rig = Rig::on(Network::OneArmed, &Layout::one_armed());
+    let request = on_nic(udp(HOST, 5000, REMOTE, 53));
+    let leaving = on_nic(request.translated(ELASTIC_IP, PORT));
+    rig.expect(Nic, &request, outbound(&leaving).opening().turned_round());
+    let probe = on_nic(leaving.answer().ttl(1));
+    let Outcome { verdict, frame } = rig.send(Nic, &probe);
+    assert_eq!(verdict, Verdict::Tx);
+    assert_eq!(frame[26..30], EXTERNAL_ADDRESS.octets(), "the source of the time exceeded");
+    let probe = request.ttl(1);
+    let Outcome { verdict, frame } = rig.send(Nic, &probe);
+    assert_eq!(verdict, Verdict::Tx);
+    assert_eq!(frame[26..30], INTERNAL_ADDRESS.octets(), "the source of the time exceeded");
 }
 
 fn a_next_hop_without_mac_address_is_dropped_and_asked_for() {

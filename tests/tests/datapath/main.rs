@@ -1,13 +1,20 @@
 //! The data plane on single packets: verdict, bytes, counters, drop reasons and sessions. The files are named after
 //! the data plane's own; a test's name is what it shows.
 
+mod age;
+mod allocate;
 mod flow;
 mod forward;
+mod icmp;
 mod interface;
+mod invariants;
+mod nacl;
 mod options;
 mod parse;
 mod random;
+mod reply;
 mod route;
+mod traffic;
 mod translate;
 
 use std::{env, panic, process::ExitCode, thread};
@@ -22,11 +29,17 @@ fn main() -> ExitCode {
         eprintln!("the data-plane tests are ignored: {reason}");
     }
     let trials = [
+        age::trials(),
+        allocate::trials(),
         flow::trials(),
         forward::trials(),
+        icmp::trials(),
         interface::trials(),
+        invariants::trials(),
+        nacl::trials(),
         options::trials(),
         parse::trials(),
+        reply::trials(),
         route::trials(),
         translate::trials(),
     ];

@@ -1,0 +1,199 @@
+//! Ports of new sessions: within their range, never twice toward one remote, exact to the last one, and random.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{Ipv4Addr, SocketAddrV4},
+};
+
+use DropReason as Reason;
+use natgw_tests::datapath::{
+    Side::{External, Internal},
+    flags::SYN,
+    *,
+};
+
+super::tests![
+    ports_stay_within_the_range_of_the_elastic_ip,
+    two_hosts_with_one_port_get_different_ports_toward_one_remote,
+    one_port_serves_many_remotes,
+    one_port_serves_every_protocol_toward_one_remote,
+    a_range_of_four_ports_opens_four_sessions_toward_one_remote,
+    a_range_is_used_to_its_last_port,
+    the_last_ports_of_a_large_range_are_found_by_retransmission,
+    a_host_keeps_its_elastic_ip_whatever_it_talks_to,
+    a_host_moves_to_the_next_elastic_ip_when_its_own_has_no_port_left,
+    hosts_are_spread_over_the_elastic_ips,
+    a_full_table_opens_no_session_and_leaves_nothing_half_open,
+    a_released_port_is_used_again,
+    ports_are_spread_evenly_over_the_range,
+    ports_do_not_follow_one_another,
+];
+
+/// Opens a session and returns the endpoint that it was lent.
+fn lend(rig: &mut Rig, packet: &Packet) -> SocketAddrV4 {
+    let outcome = rig.send(Side::of(packet.ip.source.into()).0, packet);
+    assert_eq!(outcome.verdict, Verdict::Redirect, "{:?}", rig.state().drops());
+    let (address, rest) = outcome.frame[26..].split_at(4);
+    let port = u16::from_be_bytes([rest[4], rest[5]]);
+    let lent = SocketAddrV4::new(Ipv4Addr::new(address[0], address[1], address[2], address[3]), port);
+    assert_eq!(outcome.frame, packet.translated(*lent.ip(), port).frame());
+    lent
+}
+
+fn exhausted(tries: u64) -> Expected {
+    dropped(Reason::ErrorPortAllocation).moves("port_tries", tries).moves("hop_lookups", 1)
+}
+
+fn ports_stay_within_the_range_of_the_elastic_ip() {
+    let mut rig = Rig::with(&Layout::with_ports("65500-65535"));
+    let lent: BTreeSet<_> =
+        (1..=36).map(|port| lend(&mut rig, &udp(HOST, port, REMOTE, 53)).port()).collect();
+    assert_eq!(lent, (65_500..=65_535).collect());
+    let mut rig = Rig::with(&Layout::default());
+    assert_eq!(lend(&mut rig, &udp(HOST, 1, REMOTE, 53)), SocketAddrV4::new(ELASTIC_IP, PORT));
+}
+
+fn two_hosts_with_one_port_get_different_ports_toward_one_remote() {
+    let mut rig = Rig::with(&Layout::with_ports("40000-40001"));
+    let packets = [udp(HOST, 5000, REMOTE, 53), udp(SECOND_HOST, 5000, REMOTE, 53)];
+    let lent = packets.each_ref().map(|packet| lend(&mut rig, packet));
+    assert_ne!(lent[0], lent[1]);
+    for (packet, endpoint) in packets.iter().zip(lent) {
+        let answer = packet.translated(*endpoint.ip(), endpoint.port()).answer();
+        let delivered = answer.delivered(packet.ip.source.into(), 5000);
+        rig.expect(External, &answer, inbound(&delivered).judged());
+    }
+}
+
+fn one_port_serves_many_remotes() {
+    let mut rig = Rig::standard();
+    for port in 1..200 {
+        rig.open(&udp(HOST, 5000, REMOTE, port));
+        rig.open(&udp(HOST, 5000, REMOTE_2, port));
+    }
+    assert_eq!(rig.sessions().len(), 398);
+}
+
+fn one_port_serves_every_protocol_toward_one_remote() {
+    let mut rig = Rig::standard();
+    rig.open(&udp(HOST, 5000, REMOTE, 53));
+    rig.open(&tcp(HOST, 5000, REMOTE, 53, SYN));
+    rig.open(&echo_request(HOST, 5000, REMOTE));
+}
+
+fn a_range_of_four_ports_opens_four_sessions_toward_one_remote() {
+    let mut rig = Rig::with(&Layout::with_ports("40000-40003"));
+    let lent: BTreeSet<_> =
+        (1..=4).map(|port| lend(&mut rig, &tcp(HOST, port, REMOTE, 443, SYN)).port()).collect();
+    assert_eq!(lent, (40_000..=40_003).collect());
+    rig.expect(Internal, &tcp(HOST, 5, REMOTE, 443, SYN), exhausted(4));
+    rig.expect(Internal, &tcp(SECOND_HOST, 1, REMOTE, 443, SYN), exhausted(4));
+    lend(&mut rig, &tcp(HOST, 5, REMOTE_2, 443, SYN));
+    lend(&mut rig, &tcp(HOST, 5, REMOTE, 444, SYN));
+    lend(&mut rig, &udp(HOST, 5, REMOTE, 443));
+    assert_eq!(rig.state().counter("sessions_opened"), 7);
+}
+
+fn a_range_is_used_to_its_last_port() {
+    let mut rig = Rig::with(&Layout::with_ports("20000-22047"));
+    let lent: BTreeSet<_> =
+        (1..=2_048).map(|port| lend(&mut rig, &udp(HOST, port, REMOTE, 53)).port()).collect();
+    assert_eq!(lent, (20_000..=22_047).collect());
+    rig.expect(Internal, &udp(HOST, 2_049, REMOTE, 53), exhausted(2_048));
+}
+
+fn the_last_ports_of_a_large_range_are_found_by_retransmission() {
+    const PORTS: u16 = 8_192;
+    let mut rig = Rig::with(&Layout::with_ports("20000-28191"));
+    for port in 1..=PORTS {
+        let packet = udp(HOST, port, REMOTE, 53);
+        let opened = (0..200).any(|_| rig.send(Internal, &packet).verdict == Verdict::Redirect);
+        assert!(opened, "session {port} found no port of {PORTS}: {:?}", rig.state().drops());
+    }
+    assert_eq!(rig.state().counter("sessions_opened"), u64::from(PORTS));
+    assert_eq!(rig.state().half_open(), []);
+}
+
+fn a_host_keeps_its_elastic_ip_whatever_it_talks_to() {
+    let mut rig = Rig::with(&Layout::with_two_elastic_ips("40000-40003"));
+    for host in (1..=20).map(|last| Ipv4Addr::new(10, 0, 1, 100 + last)) {
+        let first = *lend(&mut rig, &udp(host, 1, [192, 0, 2, 200].into(), u16::from(host.octets()[3]))).ip();
+        for remote in (1..=20).map(|last| Ipv4Addr::new(192, 0, 3, last)) {
+            let remote_port = u16::from(host.octets()[3]);
+            assert_eq!(*lend(&mut rig, &udp(host, 2, remote, remote_port)).ip(), first);
+            assert_eq!(*lend(&mut rig, &tcp(host, 3, remote, remote_port, SYN)).ip(), first);
+        }
+    }
+}
+
+fn a_host_moves_to_the_next_elastic_ip_when_its_own_has_no_port_left() {
+    let mut rig = Rig::with(&Layout::with_two_elastic_ips("40000-40001"));
+    let lent: Vec<_> = (1..=4).map(|port| lend(&mut rig, &udp(HOST, port, REMOTE, 53))).collect();
+    assert_eq!(lent[0].ip(), lent[1].ip());
+    assert_eq!(lent[2].ip(), lent[3].ip());
+    assert_eq!(lent.iter().collect::<BTreeSet<_>>().len(), 4);
+    rig.expect(Internal, &udp(HOST, 5, REMOTE, 53), exhausted(4));
+    assert_eq!(lend(&mut rig, &udp(HOST, 5, REMOTE_2, 53)).ip(), lent[0].ip(), "its own comes first");
+}
+
+fn hosts_are_spread_over_the_elastic_ips() {
+    let mut rig = Rig::with(&Layout::with_two_elastic_ips("1024-65535"));
+    let mut hosts = BTreeMap::new();
+    for last in 2..=251 {
+        let lent = lend(&mut rig, &udp([10, 0, 1, last].into(), 1, REMOTE, 53));
+        *hosts.entry(*lent.ip()).or_insert(0) += 1;
+    }
+    assert!(hosts.len() == 2 && hosts.values().all(|count| *count > 75), "{hosts:?}");
+}
+
+fn a_full_table_opens_no_session_and_leaves_nothing_half_open() {
+    let limits = "[gateway]\nmax_sessions = 1024\n".to_owned();
+    let mut rig = Rig::with(&Layout { limits, ..Layout::with_ports("1024-65535") });
+    let endpoints: Vec<_> = (1..=1_024).map(|port| lend(&mut rig, &udp(HOST, port, REMOTE, 53))).collect();
+    let full = || dropped(Reason::TableFull).moves("port_tries", 1).moves("hop_lookups", 1);
+    rig.expect(Internal, &udp(HOST, 2_000, REMOTE_2, 53), full());
+    rig.expect(Internal, &tcp(HOST, 2_000, REMOTE_2, 53, SYN), full());
+    assert_eq!(rig.sessions().len(), 1_024);
+    // What is open goes on.
+    let known = udp(HOST, 1, REMOTE, 53);
+    let leaving = known.translated(*endpoints[0].ip(), endpoints[0].port());
+    rig.expect(Internal, &known, outbound(&leaving));
+    rig.expect(External, &leaving.answer(), inbound(&leaving.answer().delivered(HOST, 1)).judged());
+    assert_eq!(rig.age(400), (1_024, 0));
+    lend(&mut rig, &udp(HOST, 2_000, REMOTE_2, 53));
+}
+
+fn a_released_port_is_used_again() {
+    let mut rig = Rig::standard();
+    rig.open(&udp(HOST, 5000, REMOTE, 53));
+    rig.expect(Internal, &udp(SECOND_HOST, 5000, REMOTE, 53), exhausted(1));
+    rig.age(350);
+    let (_, answer) = rig.establish(&udp(SECOND_HOST, 5000, REMOTE, 53));
+    rig.expect(External, &answer, inbound(&answer.delivered(SECOND_HOST, 5000)));
+}
+
+/// The ports of many sessions toward remotes of their own.
+fn many_ports() -> Vec<u16> {
+    let mut rig = Rig::with(&Layout::with_ports("1024-65535"));
+    (1..=4_000).map(|port| lend(&mut rig, &udp(HOST, 5000, REMOTE, port)).port()).collect()
+}
+
+fn ports_are_spread_evenly_over_the_range() {
+    const BUCKETS: usize = 32;
+    let ports = many_ports();
+    let mut buckets = [0.0_f64; BUCKETS];
+    for port in &ports {
+        buckets[usize::from(port - 1_024) * BUCKETS / 64_512] += 1.0;
+    }
+    let mean = ports.len() as f64 / BUCKETS as f64;
+    let chi_square: f64 = buckets.iter().map(|count| (count - mean).powi(2) / mean).sum();
+    // With 31 degrees of freedom, chance exceeds 90 once in ten million runs.
+    assert!(chi_square < 90.0, "chi-square {chi_square}: {buckets:?}");
+}
+
+fn ports_do_not_follow_one_another() {
+    let ports = many_ports();
+    let near = ports.windows(2).filter(|pair| pair[0].abs_diff(pair[1]) < 64).count();
+    // Chance makes about 8 of 4,000 pairs near.
+    assert!(near < 40, "{near} ports are near their predecessor");
+}
