@@ -7,7 +7,10 @@ use nat_common::{
     checksum::Delta,
     drop::DropReason,
     flow::{Direction, FlowKey4},
-    protocol::{self, icmp::ECHO_REQUEST},
+    protocol::{
+        self,
+        icmp::{ECHO_REPLY, ECHO_REQUEST},
+    },
     route::Target,
 };
 
@@ -170,7 +173,7 @@ fn quote<P: Packet>(packet: &P, parsed: &Parsed) -> Option<Quote> {
         // The first 4 bytes of TCP and UDP are the ports.
         protocol::TCP | protocol::UDP => (u16::from_ne_bytes([first.kind, first.code]), first.checksum),
         protocol::ICMP if first.kind == ECHO_REQUEST => (first.rest[0], 0),
-        protocol::ICMP => (0, first.rest[0]),
+        protocol::ICMP if first.kind == ECHO_REPLY => (0, first.rest[0]),
         _ => return None,
     };
     let key = FlowKey4 {

@@ -4,6 +4,7 @@ use nat_common::{
     checksum::fold,
     config::slot,
     drop::DropReason,
+    flow::OUTSIDE,
     protocol::{self, icmp},
 };
 
@@ -31,7 +32,8 @@ pub fn send<P: Packet>(context: *mut P::Context, parsed: &Parsed, reply: Reply) 
     let refused = reply.otherwise();
     let generation = GENERATION.get(0).copied().unwrap_or_default();
     let Some(role) = interface::role(parsed.ifindex, slot(generation)) else { return Err(refused) };
-    if role.address == 0 || !is_due(parsed) || !is_allowed(generation) {
+    let source = if parsed.key.zone == OUTSIDE { role.external_address } else { role.internal_address };
+    if source == 0 || !is_due(parsed) || !is_allowed(generation) {
         return Err(refused);
     }
     let Some(ethernet) = packet.read::<Ethernet>(0) else { return Err(refused) };
@@ -48,7 +50,7 @@ pub fn send<P: Packet>(context: *mut P::Context, parsed: &Parsed, reply: Reply) 
     {
         packet.write(header::ETHERNET, tag);
     }
-    packet.write(parsed.l3 as usize, ip(parsed, role.address, quoted));
+    packet.write(parsed.l3 as usize, ip(parsed, source, quoted));
     packet.write(parsed.l3 as usize + header::IPV4, message(reply, sum));
     Ok(())
 }

@@ -223,7 +223,12 @@ fn text(mac: [u8; 6]) -> String {
 
 /// Makes the stand-in for a VLAN device look like one: not every kernel has them, and the data plane only knows what
 /// the plan tells it.
+///
+/// Interfaces look like physical ones: on a veth the program redirects what goes back where it came from.
 pub(super) fn complete(facts: &mut HostFacts) {
+    for interface in &mut facts.interfaces {
+        interface.driver_kind = None;
+    }
     let parent = facts.interface(Side::Internal.device()).map(|interface| interface.index);
     let stand_in = facts.interfaces.iter_mut().find(|interface| interface.name == "int0.100");
     if let (Some(interface), Some(parent)) = (stand_in, parent) {

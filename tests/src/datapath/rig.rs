@@ -281,7 +281,8 @@ impl Rig {
     /// Runs an ageing pass as if `seconds` had passed: the sessions released, and those of TCP among them that were
     /// not closed.
     pub fn age(&mut self, seconds: u64) -> (u64, u64) {
-        self.pass(Ageing { withdrawn: 0, ahead: ticks_from_seconds(seconds) })
+        // A session ends beyond its timeout, not at it.
+        self.pass(Ageing { withdrawn: 0, ahead: ticks_from_seconds(seconds) + 1 })
     }
 
     /// Runs an ageing pass `ticks` ahead.
