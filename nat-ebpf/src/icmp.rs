@@ -27,6 +27,9 @@ use crate::{
     translate,
 };
 
+/// Bytes of an error that are read or written: its own header, then IP and TCP of the packet quoted, at their longest.
+const QUOTED: usize = header::ICMP + 60 + field::TCP_CHECKSUM + 2;
+
 /// The packet that an error quotes.
 #[derive(Clone, Copy, Default)]
 struct Quote {
@@ -46,6 +49,7 @@ pub fn error<P: Packet>(
     rewrite: &mut Rewrite,
 ) -> Result<(), Stop> {
     let mut packet = P::attach(context);
+    packet.reach(parsed.l4 as usize + QUOTED);
     let Some(quote) = quote(&packet, parsed) else {
         return refuse(parsed, generation, DropReason::IcmpQuote);
     };
@@ -162,7 +166,7 @@ fn quote<P: Packet>(packet: &P, parsed: &Parsed) -> Option<Quote> {
     }
     let transport_at = ip_at + length;
     let first = packet.read::<Icmp>(transport_at)?;
-    if transport_at + size_of::<Icmp>() > parsed.l3 as usize + usize::from(parsed.length) {
+    if transport_at + size_of::<Icmp>() > parsed.l3 as usize + parsed.length as usize {
         return None;
     }
     let (source_port, destination_port) = match ip.protocol {
@@ -199,7 +203,7 @@ fn outer<P: Packet>(packet: &P, parsed: &Parsed, address: u32) {
 #[inline(always)]
 fn embedded<P: Packet>(packet: &P, parsed: &Parsed, quote: &Quote, rewrite: &Rewrite) {
     let (ip, transport) = ((parsed.l3 + quote.ip) as usize, (parsed.l3 + quote.transport) as usize);
-    let end = parsed.l3 as usize + usize::from(parsed.length);
+    let end = parsed.l3 as usize + parsed.length as usize;
     // The quoted packet went the other way: its source is our destination.
     let (old_address, old_port, address_at, port_at) = match parsed.key.direction() {
         Direction::Outbound => {
@@ -234,7 +238,7 @@ fn embedded<P: Packet>(packet: &P, parsed: &Parsed, quote: &Quote, rewrite: &Rew
             change = change.and(update(packet, at, |checksum| port.apply(checksum)));
         }
     }
-    packet.change_checksum(parsed.l4 as usize + field::ICMP_CHECKSUM, Delta::NONE, change);
+    packet.change_checksum(parsed.l4 as usize + field::ICMP_CHECKSUM, change);
 }
 
 /// Rewrites a quoted checksum and returns what that changes in the checksum around it.

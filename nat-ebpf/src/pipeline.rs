@@ -19,9 +19,11 @@ use crate::{
     admit, allocate,
     fib::{self, Query},
     flow::{self, Rewrite},
-    forward, interface,
+    forward,
+    hook::Hook,
+    interface,
     maps::GENERATION,
-    packet::{Hook, Packet},
+    packet::Packet,
     parse::{self, Content, Parsed},
     route,
     stop::{Reply, Stop},
@@ -141,7 +143,7 @@ fn session<P: Hook>(
     if parsed.ttl <= 1 {
         return Err(Stop::Reply(Reply::TimeExceeded));
     }
-    let fits = u32::from(parsed.length) <= role.mtu;
+    let fits = u32::from(parsed.longest) <= role.mtu;
     flow::pass(packet, parsed, entry, generation, fits, rewrite)
 }
 
