@@ -33,16 +33,17 @@ impl Controller {
         self.generation()
     }
 
-    /// Follows a change of the host: its addresses, and whatever of the plan depends on them.
-    pub(super) async fn follow_host(&mut self) -> Result<()> {
+    /// Follows a change of the host: its addresses, and whatever of the plan depends on them; where packets leave, if
+    /// the change `concerns` that.
+    pub(super) async fn follow_host(&mut self, concerns: bool) -> Result<()> {
         crate::host::enable_fib_lookup()?;
         let facts = self.host.facts().await?;
         self.datapath.maps.set_locals(&plan::locals(&facts))?;
         let plan = Plan::new(&self.config, &facts)?;
-        if plan == self.plan {
-            self.datapath.maps.renew_generation()?;
-        } else {
+        if plan != self.plan {
             self.put_into_force(self.config.clone(), plan, &facts).await?;
+        } else if concerns {
+            self.datapath.maps.renew_generation()?;
         }
         Ok(())
     }
