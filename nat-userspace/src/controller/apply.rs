@@ -74,14 +74,15 @@ impl Controller {
 
     /// Attaches every device of the plan, at the best hook that all of them take.
     fn attach(&mut self, config: &Config, plan: &Plan, facts: &HostFacts) -> Result<Vec<AppliedInterface>> {
-        let devices: Vec<_> =
-            plan.devices.iter().filter_map(|index| facts.interface_at(*index)).collect();
+        let devices: Vec<_> = plan.devices.iter().filter_map(|index| facts.interface_at(*index)).collect();
         let kinds = devices.iter().map(|device| (device.name.as_str(), device.driver_kind.as_deref()));
         let mut choices = choices(config.mode, kinds).into_iter();
         let mut failed: Option<DatapathError> = None;
         let choice = loop {
             let Some(mut choice) = choices.next() else {
-                return Err(failed.map_or_else(|| anyhow!("the configuration names no interface"), Into::into));
+                return Err(
+                    failed.map_or_else(|| anyhow!("the configuration names no interface"), Into::into)
+                );
             };
             if let Some(error) = &failed {
                 choice.why = format!("{} ({error})", choice.why);
