@@ -77,7 +77,7 @@ pub fn natgw_tc(context: TcContext) -> i32 {
     match serve(&context, &mut packet, &mut parsed) {
         // The programs after this one and the stack; `TC_ACT_OK` would pass the former by.
         Verdict::Stack => TC_ACT_UNSPEC,
-        Verdict::Drop => TC_ACT_SHOT as i32,
+        Verdict::Drop => TC_ACT_SHOT,
         Verdict::Send(device) => redirect(device) as i32,
     }
 }
