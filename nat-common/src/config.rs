@@ -86,8 +86,10 @@ pub struct Role {
     pub vlan: u16,
     /// Index of the device frames really pass: the VLAN's parent, or the interface itself.
     pub device: u32,
-    /// The interface's own address, network order: the source of ICMP errors sent from it.
-    pub address: u32,
+    /// The interface's own address toward internal hosts, network order: the source of ICMP errors sent to them.
+    pub internal_address: u32,
+    /// The same toward the outside.
+    pub external_address: u32,
     /// Packets up to this many bytes of IP fit every interface of the gateway; longer ones ask for the path's MTU.
     pub mtu: u32,
 }

@@ -47,7 +47,7 @@ drop_reasons! {
     LinkBroadcast = "link_broadcast",
     /// an IP version other than 4 under the IPv4 ethertype
     IpVersion = "ip_version",
-    /// an IP header length below 20 bytes or beyond the packet
+    /// an IP header length below 20 bytes
     IpHeaderLength = "ip_header_length",
     /// an IP total length below the headers or beyond the frame
     IpTotalLength = "ip_total_length",

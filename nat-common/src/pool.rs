@@ -55,5 +55,7 @@ pub struct ElasticIpKey {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct ElasticIp {
     /// The NAT gateway it belongs to.
-    pub gateway: u32,
+    pub gateway: u16,
+    /// 1: it is an address of the host itself, whose stack gets what belongs to no session.
+    pub shared: u16,
 }

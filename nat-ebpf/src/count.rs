@@ -21,20 +21,20 @@ pub fn count(change: impl FnOnce(&mut Counters)) {
     }
 }
 
-/// A packet leaves by a hop.
+/// `packets` packets of the wire leave by a hop.
 #[inline(always)]
-pub fn forwarded(way: Way, bytes: u64) {
+pub fn forwarded(way: Way, packets: u64, bytes: u64) {
     count(|counters| match way {
         Way::Outbound => {
-            counters.outbound_packets += 1;
+            counters.outbound_packets += packets;
             counters.outbound_bytes += bytes;
         }
         Way::Inbound => {
-            counters.inbound_packets += 1;
+            counters.inbound_packets += packets;
             counters.inbound_bytes += bytes;
         }
         Way::Local => {
-            counters.local_packets += 1;
+            counters.local_packets += packets;
             counters.local_bytes += bytes;
         }
     });
@@ -79,7 +79,7 @@ extern "C" fn count_dropped(reason: u32, parsed: *const Parsed, ingress: u32) ->
         // SAFETY: a map value; CPUs may overwrite each other's sample, which is one of the latest all the same.
         unsafe {
             if (*sample).tick != tick {
-                let length = u32::from(parsed.length);
+                let length = parsed.length;
                 *sample = DropSample { key: parsed.key, tick, ifindex: ingress, length, spare: 0 };
             }
         }

@@ -28,7 +28,7 @@ pub struct Query {
     pub source: u32,
     /// Destination address as the packet leaves, network order.
     pub destination: u32,
-    /// IP total length in bytes, host order.
+    /// Bytes of the longest IP packet that is to pass.
     pub length: u16,
     /// Whether the packet must not be fragmented.
     pub atomic: bool,
@@ -40,7 +40,7 @@ impl Query {
     /// The question for a packet that will carry these addresses.
     #[inline(always)]
     pub const fn new(parsed: &Parsed, source: u32, destination: u32, external: bool) -> Self {
-        Self { source, destination, length: parsed.length, atomic: parsed.atomic, external }
+        Self { source, destination, length: parsed.longest, atomic: parsed.atomic, external }
     }
 }
 

@@ -9,8 +9,9 @@ use nat_common::{
 use crate::{
     admit, assembly, clock,
     fib::{self, Query},
+    hook::Hook,
     maps::FLOWS4,
-    packet::{Hook, Packet},
+    packet::Packet,
     parse::Parsed,
     stop::Stop,
 };
@@ -80,7 +81,7 @@ pub fn pass<P: Hook>(
             (&raw mut (*entry).last_seen).write_volatile(before);
             return Err(stop);
         }
-        (*entry).packets += 1;
+        (*entry).packets += packet.segments();
         (*entry).bytes += u64::from(parsed.length);
         if parsed.key.protocol == protocol::TCP {
             let seen = (*entry).tcp_seen;

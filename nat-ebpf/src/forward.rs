@@ -9,27 +9,19 @@ use crate::{
     stop::Stop,
 };
 
-/// Bytes of a VLAN tag.
-const TAG: i32 = size_of::<Vlan>() as i32;
-
 /// Gives the frame the room its VLAN tag needs on the way out, before anything is written: the only step of
 /// forwarding that can fail.
 #[inline(always)]
 pub fn frame<P: Packet>(packet: &mut P, parsed: &mut Parsed, hop: &Hop) -> Result<(), Stop> {
-    let tagged = parsed.l3 as usize == header::TAGGED;
-    if tagged == (hop.vlan() != 0) {
-        return Ok(());
-    }
-    let change = if tagged { -TAG } else { TAG };
-    if !packet.grow_front(change) {
+    let Some(change) = packet.retag(parsed.l3 as usize, hop.vlan()) else {
         return Err(Stop::Drop(DropReason::FrameTooShort));
-    }
+    };
     parsed.l3 = parsed.l3.wrapping_add_signed(change);
     parsed.l4 = parsed.l4.wrapping_add_signed(change);
     Ok(())
 }
 
-/// Writes the MACs, and the tag where there is one.
+/// Writes the MACs, and the tag where there is one in the frame's bytes.
 #[inline(always)]
 pub fn stamp<P: Packet>(packet: &P, parsed: &Parsed, hop: &Hop) {
     // SAFETY: `Hop` begins with two MACs, 12 bytes, and is aligned to 4.

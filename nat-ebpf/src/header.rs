@@ -94,6 +94,8 @@ pub const ETHERNET: usize = size_of::<Ethernet>();
 pub const TAGGED: usize = ETHERNET + size_of::<Vlan>();
 /// Bytes of an IPv4 header without options.
 pub const IPV4: usize = size_of::<Ipv4>();
+/// Bytes of the longest transport header that is read.
+pub const TRANSPORT: usize = size_of::<Tcp>();
 /// Bytes of an ICMP header.
 pub const ICMP: usize = size_of::<Icmp>();
 

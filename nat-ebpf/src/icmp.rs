@@ -7,7 +7,10 @@ use nat_common::{
     checksum::Delta,
     drop::DropReason,
     flow::{Direction, FlowKey4},
-    protocol::{self, icmp::ECHO_REQUEST},
+    protocol::{
+        self,
+        icmp::{ECHO_REPLY, ECHO_REQUEST},
+    },
     route::Target,
 };
 
@@ -23,6 +26,9 @@ use crate::{
     stop::{Reply, Stop},
     translate,
 };
+
+/// Bytes of an error that are read or written: its own header, then IP and TCP of the packet quoted, at their longest.
+const QUOTED: usize = header::ICMP + 60 + field::TCP_CHECKSUM + 2;
 
 /// The packet that an error quotes.
 #[derive(Clone, Copy, Default)]
@@ -43,6 +49,7 @@ pub fn error<P: Packet>(
     rewrite: &mut Rewrite,
 ) -> Result<(), Stop> {
     let mut packet = P::attach(context);
+    packet.reach(parsed.l4 as usize + QUOTED);
     let Some(quote) = quote(&packet, parsed) else {
         return refuse(parsed, generation, DropReason::IcmpQuote);
     };
@@ -159,14 +166,14 @@ fn quote<P: Packet>(packet: &P, parsed: &Parsed) -> Option<Quote> {
     }
     let transport_at = ip_at + length;
     let first = packet.read::<Icmp>(transport_at)?;
-    if transport_at + size_of::<Icmp>() > parsed.l3 as usize + usize::from(parsed.length) {
+    if transport_at + size_of::<Icmp>() > parsed.l3 as usize + parsed.length as usize {
         return None;
     }
     let (source_port, destination_port) = match ip.protocol {
         // The first 4 bytes of TCP and UDP are the ports.
         protocol::TCP | protocol::UDP => (u16::from_ne_bytes([first.kind, first.code]), first.checksum),
         protocol::ICMP if first.kind == ECHO_REQUEST => (first.rest[0], 0),
-        protocol::ICMP => (0, first.rest[0]),
+        protocol::ICMP if first.kind == ECHO_REPLY => (0, first.rest[0]),
         _ => return None,
     };
     let key = FlowKey4 {
@@ -196,7 +203,7 @@ fn outer<P: Packet>(packet: &P, parsed: &Parsed, address: u32) {
 #[inline(always)]
 fn embedded<P: Packet>(packet: &P, parsed: &Parsed, quote: &Quote, rewrite: &Rewrite) {
     let (ip, transport) = ((parsed.l3 + quote.ip) as usize, (parsed.l3 + quote.transport) as usize);
-    let end = parsed.l3 as usize + usize::from(parsed.length);
+    let end = parsed.l3 as usize + parsed.length as usize;
     // The quoted packet went the other way: its source is our destination.
     let (old_address, old_port, address_at, port_at) = match parsed.key.direction() {
         Direction::Outbound => {
@@ -231,7 +238,7 @@ fn embedded<P: Packet>(packet: &P, parsed: &Parsed, quote: &Quote, rewrite: &Rew
             change = change.and(update(packet, at, |checksum| port.apply(checksum)));
         }
     }
-    packet.change_checksum(parsed.l4 as usize + field::ICMP_CHECKSUM, Delta::NONE, change);
+    packet.change_checksum(parsed.l4 as usize + field::ICMP_CHECKSUM, change);
 }
 
 /// Rewrites a quoted checksum and returns what that changes in the checksum around it.

@@ -3,7 +3,7 @@
 use nat_common::{
     config::{Role, VlanKey, slot},
     drop::DropReason,
-    pool::ElasticIpKey,
+    pool::{ElasticIp, ElasticIpKey},
 };
 
 use crate::{
@@ -32,13 +32,24 @@ pub fn of_vlan(device: u32, vlan: u16, slot: u32) -> Option<u32> {
 /// The NAT gateway that the Elastic IP `address` (network order) belongs to.
 #[inline(always)]
 pub fn gateway_of(address: u32, generation: u32) -> Option<u32> {
+    elastic_ip(address, generation).map(|elastic_ip| elastic_ip.gateway.into())
+}
+
+/// Whether `address` (network order) is an Elastic IP that nobody but the NAT gateway uses.
+#[inline(always)]
+pub fn is_dedicated(address: u32, generation: u32) -> bool {
+    elastic_ip(address, generation).is_some_and(|elastic_ip| elastic_ip.shared == 0)
+}
+
+#[inline(always)]
+fn elastic_ip(address: u32, generation: u32) -> Option<ElasticIp> {
     // SAFETY: the value is one word, written once before its slot comes into force.
-    unsafe { ELASTIC_IPS.get(ElasticIpKey { address, slot: slot(generation) }) }
-        .map(|elastic_ip| elastic_ip.gateway)
+    unsafe { ELASTIC_IPS.get(ElasticIpKey { address, slot: slot(generation) }) }.copied()
 }
 
 /// Whether packets to `address` (network order) are for the host: its own addresses, multicast and broadcast,
-/// neither of which is ever forwarded. An Elastic IP is the NAT gateway's, also where the host answers ARP for it.
+/// neither of which is ever forwarded. A dedicated Elastic IP is the NAT gateway's, also where the host answers ARP
+/// for it.
 #[inline(always)]
 pub fn is_host(address: u32, generation: u32) -> bool {
     address_is_host(address, generation) != 0
@@ -54,7 +65,7 @@ extern "C" fn address_is_host(address: u32, generation: u32) -> u32 {
     let mut mapped = [0_u32; 4];
     mapped[2] = 0xffff_u32.to_be();
     mapped[3] = address;
-    u32::from(is_own(&mapped) && gateway_of(address, generation).is_none())
+    u32::from(is_own(&mapped) && !is_dedicated(address, generation))
 }
 
 /// Stops a packet that is not translated: the stack takes what is for the host, the rest is refused.

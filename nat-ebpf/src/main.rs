@@ -1,6 +1,6 @@
 //! natgw's data plane.
 //!
-//! `natgw` translates every packet; `natgw_age` ends idle sessions when the controller runs it. The programs live
+//! `natgw` translates every packet at the XDP hook, `natgw_tc` at the TC hook, by the same pipeline; `natgw_age` ends idle sessions when the controller runs it. The programs live
 //! in one object so that they share their maps.
 #![no_std]
 #![no_main]
@@ -16,6 +16,7 @@ mod fib;
 mod flow;
 mod forward;
 mod header;
+mod hook;
 mod icmp;
 mod interface;
 mod log;
@@ -28,45 +29,89 @@ mod pipeline;
 mod reply;
 mod route;
 mod stop;
+mod tc;
 mod translate;
 mod xdp;
 
-use aya_ebpf::{bindings::xdp_action, helpers::bpf_redirect, macros::xdp, programs::XdpContext};
+use aya_ebpf::{
+    EbpfContext,
+    bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC, xdp_action},
+    helpers::bpf_redirect,
+    macros::{classifier, xdp},
+    programs::{TcContext, XdpContext},
+};
 
 use crate::{
-    packet::{Hook, Packet},
+    hook::Hook,
+    packet::Packet,
     parse::Parsed,
     pipeline::Forward,
     stop::Stop,
+    tc::TcPacket,
     xdp::XdpPacket,
 };
 
-/// Every packet of every interface. The only place where a verdict is named, and where packets are counted.
+/// What becomes of a packet.
+enum Verdict {
+    /// The host's stack takes it.
+    Stack,
+    /// It is refused.
+    Drop,
+    /// It leaves by the device with this index.
+    Send(u32),
+}
+
+/// Every packet of every interface that is attached by XDP.
 #[xdp]
 pub fn natgw(context: XdpContext) -> u32 {
     let mut packet = XdpPacket::attach(context.ctx);
     let mut parsed = Parsed::default();
-    match pipeline::run(&mut packet, &mut parsed) {
+    match serve(&context, &mut packet, &mut parsed) {
+        Verdict::Stack => xdp_action::XDP_PASS,
+        Verdict::Drop => xdp_action::XDP_DROP,
+        // Back out of the device it came from, where the driver can, without the detour of a redirect.
+        Verdict::Send(device) if device == packet.ingress() && !parsed.no_transmit => xdp_action::XDP_TX,
+        Verdict::Send(device) => redirect(device) as u32,
+    }
+}
+
+/// Every packet of every interface that is attached by TC.
+#[classifier]
+pub fn natgw_tc(context: TcContext) -> i32 {
+    let mut packet = TcPacket::open(context.skb.skb);
+    let mut parsed = Parsed::default();
+    match serve(&context, &mut packet, &mut parsed) {
+        // The programs after this one and the stack; `TC_ACT_OK` would pass the former by.
+        Verdict::Stack => TC_ACT_UNSPEC,
+        Verdict::Drop => TC_ACT_SHOT as i32,
+        Verdict::Send(device) => redirect(device) as i32,
+    }
+}
+
+/// Runs a packet through the gateway. The only place where packets are counted.
+#[inline(always)]
+fn serve<P: Hook>(context: &impl EbpfContext, packet: &mut P, parsed: &mut Parsed) -> Verdict {
+    match pipeline::run(packet, parsed) {
         Ok(Forward { way, hop }) => {
-            count::forwarded(way, u64::from(parsed.length));
-            send(hop.ifindex(), packet.ingress(), parsed.no_transmit)
+            count::forwarded(way, packet.segments(), u64::from(parsed.length));
+            Verdict::Send(hop.ifindex())
         }
         Err(Stop::Stack) => {
             count::stack(packet.length() as u64);
-            xdp_action::XDP_PASS
+            Verdict::Stack
         }
         Err(Stop::Reply(reply)) => {
-            if packet.reply(&parsed, reply).is_ok() {
+            if packet.reply(parsed, reply).is_ok() {
                 count::replied(u64::from(parsed.length));
-                return send(packet.ingress(), packet.ingress(), parsed.no_transmit);
+                return Verdict::Send(packet.ingress());
             }
-            count::dropped(reply.otherwise(), &parsed, packet.ingress());
-            xdp_action::XDP_DROP
+            count::dropped(reply.otherwise(), parsed, packet.ingress());
+            Verdict::Drop
         }
         Err(Stop::Drop(reason)) => {
-            log::refused(&context, reason, &parsed);
-            count::dropped(reason, &parsed, packet.ingress());
-            xdp_action::XDP_DROP
+            log::refused(context, reason, parsed);
+            count::dropped(reason, parsed, packet.ingress());
+            Verdict::Drop
         }
     }
 }
@@ -78,15 +123,11 @@ pub fn natgw_age(_context: XdpContext) -> u32 {
     xdp_action::XDP_PASS
 }
 
-/// Sends the packet out of `device`; back out of the device it came from without the detour of a redirect, where
-/// the driver can.
+/// The verdict that sends the packet out of `device`.
 #[inline(always)]
-fn send(device: u32, ingress: u32, no_transmit: bool) -> u32 {
-    if device == ingress && !no_transmit {
-        return xdp_action::XDP_TX;
-    }
-    // SAFETY: the helper only notes the device for the driver; it takes no pointers.
-    unsafe { bpf_redirect(device, 0) as u32 }
+fn redirect(device: u32) -> i64 {
+    // SAFETY: the helper only notes the device for the hook; it takes no pointers.
+    unsafe { bpf_redirect(device, 0) }
 }
 
 /// The verifier proves that no panic is reachable; the compiler wants a handler all the same.

@@ -25,7 +25,8 @@ const STRICT_SOURCE_ROUTE: u8 = 137;
 /// Checks the options of the IPv4 header of `length` bytes at `offset`, its checksum included.
 #[inline(always)]
 pub fn check<P: Packet>(context: *mut P::Context, offset: usize, length: usize) -> Result<(), DropReason> {
-    let packet = P::attach(context);
+    let mut packet = P::attach(context);
+    packet.reach(offset + length + header::TRANSPORT);
     let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return Err(DropReason::NotConfigured) };
     // SAFETY: the entry is this CPU's own.
     let scratch = unsafe { &mut *scratch };

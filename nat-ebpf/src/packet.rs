@@ -1,13 +1,8 @@
 //! Access to the bytes of a packet: what the path asks of a hook.
 
-use nat_common::{checksum::Delta, flow::FlowEntry4};
+use nat_common::checksum::Delta;
 
-use crate::{
-    flow::Rewrite,
-    maps::SCRATCH_BYTES,
-    parse::Parsed,
-    stop::{Reply, Stop},
-};
+use crate::{header::Vlan, maps::SCRATCH_BYTES};
 
 /// A packet at a hook. Offsets count from the start of the frame.
 pub trait Packet: Sized {
@@ -21,8 +16,36 @@ pub trait Packet: Sized {
     /// Index of the device that received the packet.
     fn ingress(&self) -> u32;
 
+    /// Whether the frame is addressed to another host, and here only because the device listens to everything.
+    #[inline(always)]
+    fn is_for_another(&self) -> bool {
+        false
+    }
+
+    /// The VLAN tag that the kernel has taken out of the frame's bytes; `ethertype` is the tag's own.
+    #[inline(always)]
+    fn tag_beside(&self) -> Option<Vlan> {
+        None
+    }
+
     /// Bytes of the whole frame.
     fn length(&self) -> usize;
+
+    /// How many packets on the wire it stands for: more than one before its segmentation.
+    #[inline(always)]
+    fn segments(&self) -> u64 {
+        1
+    }
+
+    /// Bytes of payload in each of its segments; 0 if it is a single packet.
+    #[inline(always)]
+    fn segment_payload(&self) -> u32 {
+        0
+    }
+
+    /// Sees to it that [`Self::read`] and [`Self::write`] reach the first `length` bytes, where the frame has them.
+    #[inline(always)]
+    fn reach(&mut self, _length: usize) {}
 
     /// Reads a header; `None` beyond the end.
     fn read<T: Copy>(&self, offset: usize) -> Option<T>;
@@ -33,51 +56,42 @@ pub trait Packet: Sized {
     /// Copies `length` bytes into `buffer`; false beyond the end.
     fn copy_out(&self, offset: usize, buffer: &mut [u8; SCRATCH_BYTES], length: usize) -> bool;
 
-    /// Adds (positive) or removes bytes in front. All pointers are opened anew. False when there is no room, and
-    /// nothing has changed then.
-    fn grow_front(&mut self, bytes: i32) -> bool;
+    /// Adds bytes in front. All pointers are opened anew. False when there is no room, and nothing has changed then.
+    fn grow_front(&mut self, bytes: u32) -> bool;
 
     /// Cuts the frame to `length` bytes.
     fn cut(&mut self, length: usize) -> bool;
 
-    /// Changes a transport checksum: `pseudo` covers the addresses of the pseudo-header, `plain` everything else.
-    fn change_checksum(&self, offset: usize, pseudo: Delta, plain: Delta) {
-        if let Some(checksum) = self.read::<u16>(offset) {
-            self.write(offset, pseudo.and(plain).apply(checksum));
-        }
+    /// Gives the frame, whose IP header is at `l3`, the place for a VLAN tag that identifier `vlan` needs, which is none
+    /// for 0: the bytes by which its headers have moved, `None` when there is no room.
+    fn retag(&mut self, l3: usize, vlan: u16) -> Option<i32>;
+
+    /// Changes the checksum of TCP: `pseudo` covers the addresses of the pseudo-header, `plain` everything else.
+    #[inline(always)]
+    fn change_tcp_checksum(&mut self, offset: usize, pseudo: Delta, plain: Delta) {
+        self.change_checksum(offset, pseudo.and(plain));
     }
 
     /// The same for UDP, whose checksum may be absent.
-    fn change_udp_checksum(&self, offset: usize, pseudo: Delta, plain: Delta) {
+    #[inline(always)]
+    fn change_udp_checksum(&mut self, offset: usize, pseudo: Delta, plain: Delta) {
         if let Some(checksum) = self.read::<u16>(offset) {
             self.write(offset, pseudo.and(plain).apply_udp(checksum));
         }
     }
-}
 
-/// A packet whose rare paths are functions of their own.
-///
-/// The verifier looks at a global function once, and not anew on every path that leads to it; but a global function
-/// names the type of its context, so that each hook has its own.
-pub trait Hook: Packet {
-    /// [`crate::pipeline::miss`].
-    fn miss(&self, parsed: &Parsed, generation: u32, rewrite: &mut Rewrite) -> Result<(), Stop>;
+    /// Changes a checksum that is complete in any case: those of ICMP and IP.
+    #[inline(always)]
+    fn change_checksum(&self, offset: usize, change: Delta) {
+        if let Some(checksum) = self.read::<u16>(offset) {
+            self.write(offset, change.apply(checksum));
+        }
+    }
 
-    /// [`crate::flow::judge`].
-    fn judge(
-        &self,
-        parsed: &Parsed,
-        entry: *mut FlowEntry4,
-        generation: u32,
-        rewrite: &mut Rewrite,
-    ) -> Result<(), Stop>;
-
-    /// [`crate::icmp::error`].
-    fn error(&mut self, parsed: &mut Parsed, generation: u32, rewrite: &mut Rewrite) -> Result<(), Stop>;
-
-    /// [`crate::options::check`].
-    fn check_options(&self, offset: usize, length: usize) -> Result<(), Stop>;
-
-    /// [`crate::reply::send`].
-    fn reply(&mut self, parsed: &Parsed, reply: Reply) -> Result<(), Stop>;
+    /// The sum of the pseudo-header, where the device that sends the packet is yet to compute its transport checksum:
+    /// it stands at `offset` until then.
+    #[inline(always)]
+    fn pending_checksum(&mut self, _offset: usize) -> Option<u16> {
+        None
+    }
 }

@@ -10,7 +10,8 @@ use nat_common::{
 
 use crate::{
     header::{self, Ethernet, Icmp, Ipv4, Tcp, Udp, Vlan, ethertype},
-    packet::{Hook, Packet},
+    hook::Hook,
+    packet::Packet,
     stop::Stop,
 };
 
@@ -25,8 +26,10 @@ pub struct Parsed {
     pub l3: u32,
     /// Offset of the transport header.
     pub l4: u32,
-    /// IP total length in bytes, host order.
-    pub length: u16,
+    /// Bytes of the IP packet.
+    pub length: u32,
+    /// Bytes of the longest IP packet that it becomes on the wire.
+    pub longest: u16,
     /// VLAN identifier, 0 for none.
     pub vlan: u16,
     /// ICMP type and code as [`nacl::service_of_icmp`]; 0 for other protocols.
@@ -63,7 +66,14 @@ pub fn frame<P: Packet>(packet: &P, parsed: &mut Parsed) -> Result<(), Stop> {
     parsed.l3 = header::ETHERNET as u32;
     parsed.ifindex = packet.ingress();
     parsed.group = ethernet.destination[0] & 0x01_u16 != 0;
-    if ethernet.ethertype == ethertype::IPV4 {
+    if packet.is_for_another() {
+        return Err(Stop::Stack);
+    }
+    let tag = packet.tag_beside();
+    if let Some(tag) = tag {
+        parsed.vlan = u16::from_be(tag.control) & 0x0fff;
+    }
+    if ethernet.ethertype == ethertype::IPV4 && tag.is_none_or(|tag| tag.ethertype == ethertype::VLAN) {
         return Ok(());
     }
     other_frame(packet, parsed, &ethernet)
@@ -73,7 +83,11 @@ pub fn frame<P: Packet>(packet: &P, parsed: &mut Parsed) -> Result<(), Stop> {
 #[inline(always)]
 fn other_frame<P: Packet>(packet: &P, parsed: &mut Parsed, ethernet: &Ethernet) -> Result<(), Stop> {
     let mut kind = ethernet.ethertype;
-    if kind == ethertype::VLAN {
+    if let Some(tag) = packet.tag_beside() {
+        if tag.ethertype != ethertype::VLAN {
+            kind = tag.ethertype;
+        }
+    } else if kind == ethertype::VLAN {
         let Some(tag) = packet.read::<Vlan>(header::ETHERNET) else {
             return Err(Stop::Drop(DropReason::FrameTooShort));
         };
@@ -99,18 +113,22 @@ fn other_frame<P: Packet>(packet: &P, parsed: &mut Parsed, ethernet: &Ethernet) 
 
 /// Reads the IPv4 header (RFC 1812 §5.2.2: what is unsound is discarded silently).
 #[inline(always)]
-pub fn ipv4<P: Hook>(packet: &P, parsed: &mut Parsed) -> Result<Ipv4, Stop> {
+pub fn ipv4<P: Hook>(packet: &mut P, parsed: &mut Parsed) -> Result<Ipv4, Stop> {
     let l3 = parsed.l3 as usize;
     let Some(ip) = packet.read::<Ipv4>(l3) else { return Err(Stop::Drop(DropReason::FrameTooShort)) };
     if ip.version_and_length >> 4 != 4 {
         return Err(Stop::Drop(DropReason::IpVersion));
     }
     let header = ip.length();
-    let length = u16::from_be(ip.total_length);
+    let mut length = u32::from(u16::from_be(ip.total_length));
+    if length == 0 && packet.segment_payload() != 0 {
+        // More than the field can tell, and left to segmentation.
+        length = packet.length() as u32 - parsed.l3;
+    }
     if header < header::IPV4 {
         return Err(Stop::Drop(DropReason::IpHeaderLength));
     }
-    if usize::from(length) < header || l3 + usize::from(length) > packet.length() {
+    if (length as usize) < header || l3 + length as usize > packet.length() {
         return Err(Stop::Drop(DropReason::IpTotalLength));
     }
     if header == header::IPV4 {
@@ -125,6 +143,7 @@ pub fn ipv4<P: Hook>(packet: &P, parsed: &mut Parsed) -> Result<Ipv4, Stop> {
     parsed.key.protocol = ip.protocol;
     parsed.l4 = parsed.l3 + header as u32;
     parsed.length = length;
+    parsed.longest = length as u16;
     parsed.ttl = ip.ttl;
     parsed.service = ip.service;
     parsed.atomic = ip.is_atomic();
@@ -155,7 +174,7 @@ pub fn transport<P: Packet>(packet: &P, parsed: &mut Parsed, ip: &Ipv4) -> Resul
     if ip.is_fragment() {
         return Err(DropReason::Fragment);
     }
-    let room = usize::from(parsed.length) - (parsed.l4 - parsed.l3) as usize;
+    let room = parsed.length as usize - (parsed.l4 - parsed.l3) as usize;
     match ip.protocol {
         protocol::TCP => tcp(packet, parsed, room),
         protocol::UDP => udp(packet, parsed, room),
@@ -179,6 +198,7 @@ fn tcp<P: Packet>(packet: &P, parsed: &mut Parsed, room: usize) -> Result<Conten
     parsed.key.source_port = tcp.source;
     parsed.key.destination_port = tcp.destination;
     parsed.tcp_flags = tcp.flags;
+    segmented(packet, parsed, header);
     Ok(Content::Session)
 }
 
@@ -196,7 +216,18 @@ fn udp<P: Packet>(packet: &P, parsed: &mut Parsed, room: usize) -> Result<Conten
     }
     parsed.key.source_port = udp.source;
     parsed.key.destination_port = udp.destination;
+    segmented(packet, parsed, size_of::<Udp>());
     Ok(Content::Session)
+}
+
+/// What is left to segmentation goes out in parts, each behind the same IP header and transport header of `header`
+/// bytes.
+#[inline(always)]
+fn segmented<P: Packet>(packet: &P, parsed: &mut Parsed, header: usize) {
+    let payload = packet.segment_payload();
+    if payload != 0 {
+        parsed.longest = (parsed.l4 - parsed.l3 + header as u32 + payload) as u16;
+    }
 }
 
 #[inline(always)]

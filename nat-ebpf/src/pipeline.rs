@@ -19,9 +19,11 @@ use crate::{
     admit, allocate,
     fib::{self, Query},
     flow::{self, Rewrite},
-    forward, interface,
+    forward,
+    hook::Hook,
+    interface,
     maps::GENERATION,
-    packet::{Hook, Packet},
+    packet::Packet,
     parse::{self, Content, Parsed},
     route,
     stop::{Reply, Stop},
@@ -141,14 +143,14 @@ fn session<P: Hook>(
     if parsed.ttl <= 1 {
         return Err(Stop::Reply(Reply::TimeExceeded));
     }
-    let fits = u32::from(parsed.length) <= role.mtu;
+    let fits = u32::from(parsed.longest) <= role.mtu;
     flow::pass(packet, parsed, entry, generation, fits, rewrite)
 }
 
 /// From outside, without a session: never an opening (invariant 2).
 #[inline(always)]
 fn unsolicited(parsed: &Parsed, generation: u32) -> Stop {
-    if interface::gateway_of(parsed.key.destination, generation).is_some() {
+    if interface::is_dedicated(parsed.key.destination, generation) {
         return Stop::Drop(DropReason::NoSession);
     }
     interface::host_or(DropReason::NotForGateway, parsed, generation)

@@ -4,12 +4,13 @@ use nat_common::{
     checksum::fold,
     config::slot,
     drop::DropReason,
+    flow::OUTSIDE,
     protocol::{self, icmp},
 };
 
 use crate::{
     clock,
-    header::{self, Ethernet, Icmp, Ipv4, Vlan},
+    header::{self, Ethernet, Icmp, Ipv4, Vlan, field},
     interface,
     maps::{ALLOWANCE, CONFIG, GENERATION, SCRATCH, SCRATCH_BYTES},
     packet::Packet,
@@ -31,14 +32,15 @@ pub fn send<P: Packet>(context: *mut P::Context, parsed: &Parsed, reply: Reply) 
     let refused = reply.otherwise();
     let generation = GENERATION.get(0).copied().unwrap_or_default();
     let Some(role) = interface::role(parsed.ifindex, slot(generation)) else { return Err(refused) };
-    if role.address == 0 || !is_due(parsed) || !is_allowed(generation) {
+    let source = if parsed.key.zone == OUTSIDE { role.external_address } else { role.internal_address };
+    if source == 0 || !is_due(parsed) || !is_allowed(generation) {
         return Err(refused);
     }
     let Some(ethernet) = packet.read::<Ethernet>(0) else { return Err(refused) };
     let tag = packet.read::<Vlan>(header::ETHERNET);
-    let quoted = if usize::from(parsed.length) > QUOTE { QUOTE } else { parsed.length.into() };
-    let Some(sum) = sum_of_quote(&packet, parsed.l3 as usize, quoted) else { return Err(refused) };
-    if !packet.grow_front(ADDED as i32) || !packet.cut(parsed.l3 as usize + ADDED + quoted) {
+    let quoted = if parsed.length as usize > QUOTE { QUOTE } else { parsed.length as usize };
+    let Some(sum) = sum_of_quote(&mut packet, parsed, quoted) else { return Err(refused) };
+    if !packet.grow_front(ADDED as u32) || !packet.cut(parsed.l3 as usize + ADDED + quoted) {
         return Err(refused);
     }
     // ---- everything above looks, everything below writes ----
@@ -48,7 +50,7 @@ pub fn send<P: Packet>(context: *mut P::Context, parsed: &Parsed, reply: Reply) 
     {
         packet.write(header::ETHERNET, tag);
     }
-    packet.write(parsed.l3 as usize, ip(parsed, role.address, quoted));
+    packet.write(parsed.l3 as usize, ip(parsed, source, quoted));
     packet.write(parsed.l3 as usize + header::IPV4, message(reply, sum));
     Ok(())
 }
@@ -80,9 +82,29 @@ fn is_allowed(generation: u32) -> bool {
     true
 }
 
-/// The one's complement sum of the first `length` bytes of the IP packet at `offset`.
+/// The one's complement sum of the first `length` bytes of the packet, as they will leave.
+///
+/// A device that is yet to compute the quoted transport checksum makes everything from the transport header on sum up
+/// to the complement of what stands in the checksum's place, whatever the payload.
 #[inline(always)]
-fn sum_of_quote<P: Packet>(packet: &P, offset: usize, length: usize) -> Option<u64> {
+fn sum_of_quote<P: Packet>(packet: &mut P, parsed: &Parsed, length: usize) -> Option<u64> {
+    let at = match parsed.key.protocol {
+        protocol::TCP => field::TCP_CHECKSUM,
+        protocol::UDP => field::UDP_CHECKSUM,
+        _ => return sum_of(packet, parsed.l3 as usize, length),
+    };
+    match packet.pending_checksum(parsed.l4 as usize + at) {
+        Some(pseudo) => {
+            let sum = sum_of(packet, parsed.l3 as usize, (parsed.l4 - parsed.l3) as usize)?;
+            Some(sum + u64::from(!pseudo))
+        }
+        None => sum_of(packet, parsed.l3 as usize, length),
+    }
+}
+
+/// The one's complement sum of `length` bytes from `offset` on.
+#[inline(always)]
+fn sum_of<P: Packet>(packet: &P, offset: usize, length: usize) -> Option<u64> {
     let scratch = SCRATCH.get_ptr_mut(0)?;
     // SAFETY: the entry is this CPU's own, 8-aligned as every map value, and large enough for the quote.
     let (words, bytes) = unsafe { (&mut *scratch.cast::<[u32; SCRATCH_BYTES / 4]>(), &mut *scratch) };

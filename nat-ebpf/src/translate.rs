@@ -6,7 +6,7 @@ use crate::{header::field, packet::Packet, parse::Parsed};
 
 /// Replaces the source (outbound) or destination (inbound) endpoint of a session's packet.
 #[inline(always)]
-pub fn session<P: Packet>(packet: &P, parsed: &Parsed, address: u32, port: u16) {
+pub fn session<P: Packet>(packet: &mut P, parsed: &Parsed, address: u32, port: u16) {
     let (l3, l4) = (parsed.l3 as usize, parsed.l4 as usize);
     let key = &parsed.key;
     let (old_address, old_port, address_field, port_field) = match key.direction() {
@@ -22,7 +22,7 @@ pub fn session<P: Packet>(packet: &P, parsed: &Parsed, address: u32, port: u16) 
     match key.protocol {
         protocol::TCP => {
             packet.write(l4 + port_field, port);
-            packet.change_checksum(l4 + field::TCP_CHECKSUM, pseudo, plain);
+            packet.change_tcp_checksum(l4 + field::TCP_CHECKSUM, pseudo, plain);
         }
         protocol::UDP => {
             packet.write(l4 + port_field, port);
@@ -31,7 +31,7 @@ pub fn session<P: Packet>(packet: &P, parsed: &Parsed, address: u32, port: u16) 
         // An ICMP checksum covers no pseudo-header.
         _ => {
             packet.write(l4 + field::IDENTIFIER, port);
-            packet.change_checksum(l4 + field::ICMP_CHECKSUM, Delta::NONE, plain);
+            packet.change_checksum(l4 + field::ICMP_CHECKSUM, plain);
         }
     }
 }
@@ -44,7 +44,5 @@ pub fn lower_ttl<P: Packet>(packet: &P, parsed: &Parsed, change: Delta) {
     let old = u16::from_ne_bytes([parsed.ttl, protocol]);
     let new = u16::from_ne_bytes([parsed.ttl - 1, protocol]);
     packet.write(l3 + field::TTL, new);
-    if let Some(checksum) = packet.read::<u16>(l3 + field::IP_CHECKSUM) {
-        packet.write(l3 + field::IP_CHECKSUM, change.word(old, new).apply(checksum));
-    }
+    packet.change_checksum(l3 + field::IP_CHECKSUM, change.word(old, new));
 }

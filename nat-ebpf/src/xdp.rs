@@ -1,25 +1,26 @@
-//! The XDP hook: packet pointers, and the entry points of the rare paths.
+//! The XDP hook: the frame as the driver received it.
 
 use aya_ebpf::{
     bindings::xdp_md,
     helpers::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail, generated::bpf_xdp_load_bytes},
 };
-use nat_common::{drop::DropReason, flow::FlowEntry4};
+use nat_common::flow::FlowEntry4;
 
 use crate::{
     assembly::bound,
-    flow::{self, Rewrite},
-    icmp,
+    flow::Rewrite,
+    header::{self, Vlan},
+    hook::hook,
     maps::SCRATCH_BYTES,
-    options,
-    packet::{Hook, Packet},
+    packet::Packet,
     parse::Parsed,
-    pipeline, reply,
     stop::{Reply, Stop},
 };
 
 /// Bound of all offsets, as a mask.
 const MAX_OFFSET: usize = 0x3ff;
+/// Bytes of a VLAN tag.
+const TAG: i32 = size_of::<Vlan>() as i32;
 
 /// A packet at the XDP hook.
 pub struct XdpPacket {
@@ -37,6 +38,15 @@ impl XdpPacket {
             return None;
         }
         Some(start as *mut T)
+    }
+
+    /// Moves the start of the frame forward (positive) or back.
+    #[inline(always)]
+    fn move_start(&mut self, bytes: i32) -> bool {
+        // SAFETY: the helper checks the room; the pointers are renewed below.
+        let moved = unsafe { bpf_xdp_adjust_head(self.context, bytes) == 0 };
+        *self = Self::attach(self.context);
+        moved
     }
 }
 
@@ -95,119 +105,27 @@ impl Packet for XdpPacket {
     }
 
     #[inline(always)]
-    fn grow_front(&mut self, bytes: i32) -> bool {
-        // SAFETY: the helper checks the room; the pointers are renewed below.
-        let grown = unsafe { bpf_xdp_adjust_head(self.context, -bytes) == 0 };
-        *self = Self::attach(self.context);
-        grown
+    fn grow_front(&mut self, bytes: u32) -> bool {
+        self.move_start(-(bytes as i32))
+    }
+
+    #[inline(always)]
+    fn retag(&mut self, l3: usize, vlan: u16) -> Option<i32> {
+        let tagged = l3 == header::TAGGED;
+        if tagged == (vlan != 0) {
+            return Some(0);
+        }
+        let change = if tagged { -TAG } else { TAG };
+        self.move_start(-change).then_some(change)
     }
 
     #[inline(always)]
     fn cut(&mut self, length: usize) -> bool {
-        // SAFETY: as in `grow_front`.
+        // SAFETY: as in `move_start`.
         let done = unsafe { bpf_xdp_adjust_tail(self.context, length as i32 - self.length() as i32) == 0 };
         *self = Self::attach(self.context);
         done
     }
 }
 
-impl Hook for XdpPacket {
-    #[inline(always)]
-    fn miss(&self, parsed: &Parsed, generation: u32, rewrite: &mut Rewrite) -> Result<(), Stop> {
-        Stop::decode(xdp_miss(self.context, parsed, generation, rewrite))
-    }
-
-    #[inline(always)]
-    fn judge(
-        &self,
-        parsed: &Parsed,
-        entry: *mut FlowEntry4,
-        generation: u32,
-        rewrite: &mut Rewrite,
-    ) -> Result<(), Stop> {
-        Stop::decode(xdp_judge(self.context, parsed, entry, generation, rewrite))
-    }
-
-    #[inline(always)]
-    fn error(&mut self, parsed: &mut Parsed, generation: u32, rewrite: &mut Rewrite) -> Result<(), Stop> {
-        let result = Stop::decode(xdp_error(self.context, parsed, generation, rewrite));
-        *self = Self::attach(self.context);
-        result
-    }
-
-    #[inline(always)]
-    fn check_options(&self, offset: usize, length: usize) -> Result<(), Stop> {
-        Stop::decode(xdp_options(self.context, offset as u32, length as u32))
-    }
-
-    #[inline(always)]
-    fn reply(&mut self, parsed: &Parsed, reply: Reply) -> Result<(), Stop> {
-        let reply = Stop::encode(Err(Stop::Reply(reply)));
-        let result = Stop::decode(xdp_reply(self.context, parsed, reply));
-        *self = Self::attach(self.context);
-        result
-    }
-}
-
-/// What a global function answers when it is handed nothing: its callers always hand it something, but the verifier
-/// asks.
-const NOTHING: Result<(), Stop> = Err(Stop::Drop(DropReason::NotConfigured));
-
-#[unsafe(no_mangle)]
-extern "C" fn xdp_miss(
-    context: *mut xdp_md,
-    parsed: *const Parsed,
-    generation: u32,
-    rewrite: *mut Rewrite,
-) -> u64 {
-    // SAFETY: callers pass references; the verifier asks for the checks against null.
-    let (Some(parsed), Some(rewrite)) = (unsafe { (parsed.as_ref(), rewrite.as_mut()) }) else {
-        return Stop::encode(NOTHING);
-    };
-    Stop::encode(pipeline::miss::<XdpPacket>(context, parsed, generation, rewrite))
-}
-
-#[unsafe(no_mangle)]
-extern "C" fn xdp_judge(
-    context: *mut xdp_md,
-    parsed: *const Parsed,
-    entry: *mut FlowEntry4,
-    generation: u32,
-    rewrite: *mut Rewrite,
-) -> u64 {
-    // SAFETY: as in `xdp_miss`; `entry` is a map value.
-    let (Some(parsed), Some(rewrite)) = (unsafe { (parsed.as_ref(), rewrite.as_mut()) }) else {
-        return Stop::encode(NOTHING);
-    };
-    if entry.is_null() {
-        return Stop::encode(NOTHING);
-    }
-    Stop::encode(flow::judge::<XdpPacket>(context, parsed, entry, generation, rewrite))
-}
-
-#[unsafe(no_mangle)]
-extern "C" fn xdp_error(
-    context: *mut xdp_md,
-    parsed: *mut Parsed,
-    generation: u32,
-    rewrite: *mut Rewrite,
-) -> u64 {
-    // SAFETY: as in `xdp_miss`.
-    let (Some(parsed), Some(rewrite)) = (unsafe { (parsed.as_mut(), rewrite.as_mut()) }) else {
-        return Stop::encode(NOTHING);
-    };
-    Stop::encode(icmp::error::<XdpPacket>(context, parsed, generation, rewrite))
-}
-
-#[unsafe(no_mangle)]
-extern "C" fn xdp_options(context: *mut xdp_md, offset: u32, length: u32) -> u64 {
-    Stop::encode(options::check::<XdpPacket>(context, offset as usize, length as usize).map_err(Stop::Drop))
-}
-
-#[unsafe(no_mangle)]
-extern "C" fn xdp_reply(context: *mut xdp_md, parsed: *const Parsed, reply: u64) -> u64 {
-    // SAFETY: as in `xdp_miss`.
-    let Some(parsed) = (unsafe { parsed.as_ref() }) else { return Stop::encode(NOTHING) };
-    let Err(Stop::Reply(reply)) = Stop::decode(reply) else { return Stop::encode(NOTHING) };
-    Stop::encode(reply::send::<XdpPacket>(context, parsed, reply).map_err(Stop::Drop))
-}
+hook!(XdpPacket, xdp_md, xdp_miss, xdp_judge, xdp_error, xdp_options, xdp_reply);

@@ -144,13 +144,15 @@ impl Config {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Mode {
-    /// The fastest that each interface offers
+    /// TC on virtual interfaces, the fastest that every interface offers on physical ones
     #[default]
     Auto,
     /// XDP in the driver only; an interface without it is refused
     Xdp,
     /// XDP in the kernel's stack, which every interface offers
     XdpGeneric,
+    /// TC ingress, which every interface offers and which keeps segmentation and checksum offloads
+    Tc,
 }
 
 /// Idle timeouts, in seconds.

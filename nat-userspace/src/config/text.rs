@@ -13,6 +13,7 @@ impl fmt::Display for Mode {
             Self::Auto => "auto",
             Self::Xdp => "xdp",
             Self::XdpGeneric => "xdp-generic",
+            Self::Tc => "tc",
         })
     }
 }

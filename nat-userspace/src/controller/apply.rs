@@ -2,14 +2,14 @@
 
 use std::{net::Ipv4Addr, time::Duration};
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use nat_common::config::Ageing;
 
 use super::{Controller, plan_for, report_warnings};
 use crate::{
     config::Config,
-    datapath::{AppliedInterface, Attached},
-    host::{Announced, HostFacts},
+    datapath::{AppliedInterface, DatapathError, Hook, choices},
+    host::{Announced, HostFacts, HostInterface},
     plan::{self, Plan},
 };
 
@@ -72,37 +72,56 @@ impl Controller {
         Ok(())
     }
 
-    /// Attaches every device of the plan. If one refuses, those attached by this call are taken off again.
+    /// Attaches every device of the plan, at the best hook that all of them take.
     fn attach(&mut self, config: &Config, plan: &Plan, facts: &HostFacts) -> Result<Vec<AppliedInterface>> {
-        let mut how = std::collections::BTreeMap::new();
-        let present = self.pins.attached()?;
-        for device in plan.devices.iter().filter_map(|index| facts.interface_at(*index)) {
-            let before = self.applied.interfaces.iter().find(|before| before.device == device.name);
-            let before = before.map(|before| Attached { mode: before.mode.clone(), why: before.why.clone() });
-            match self.datapath.attach(&self.pins, &device.name, device.index, config.mode, before) {
-                Ok(attached) => how.insert(device.index, (device.name.clone(), attached)),
-                Err(error) => {
-                    for (name, _) in how.values().filter(|(name, _)| !present.contains(name)) {
-                        self.datapath.detach(&self.pins, name)?;
-                    }
-                    return Err(error.into());
-                }
+        let devices: Vec<_> =
+            plan.devices.iter().filter_map(|index| facts.interface_at(*index)).collect();
+        let kinds = devices.iter().map(|device| (device.name.as_str(), device.driver_kind.as_deref()));
+        let mut choices = choices(config.mode, kinds).into_iter();
+        let mut failed: Option<DatapathError> = None;
+        let choice = loop {
+            let Some(mut choice) = choices.next() else {
+                return Err(failed.map_or_else(|| anyhow!("the configuration names no interface"), Into::into));
             };
-        }
+            if let Some(error) = &failed {
+                choice.why = format!("{} ({error})", choice.why);
+            }
+            match self.attach_all(&devices, choice.hook) {
+                Ok(()) => break choice,
+                Err(error @ DatapathError::Attach { held: false, .. }) => failed = failed.or(Some(error)),
+                Err(error) => return Err(error.into()),
+            }
+        };
         let interfaces = plan.interfaces.iter().filter_map(|(index, role)| {
             let interface = facts.interface_at(*index)?;
-            let (device, attached) = how.get(&role.device)?;
+            let device = facts.interface_at(role.device)?;
             let roles = [(role.zone != 0, "internal"), (role.is_external(), "external")];
             Some(AppliedInterface {
                 name: interface.name.clone(),
                 index: *index,
-                device: device.clone(),
+                device: device.name.clone(),
                 roles: roles.into_iter().filter(|(has, _)| *has).map(|(_, role)| role.to_owned()).collect(),
-                mode: attached.mode.clone(),
-                why: attached.why.clone(),
+                mode: choice.hook.to_string(),
+                why: choice.why.clone(),
             })
         });
         Ok(interfaces.collect())
+    }
+
+    /// Attaches the devices at one hook. If one refuses, those attached by this call are taken off again.
+    fn attach_all(&mut self, devices: &[&HostInterface], hook: Hook) -> Result<(), DatapathError> {
+        let present = self.pins.attached()?;
+        for (number, device) in devices.iter().enumerate() {
+            let before = self.applied.interfaces.iter().find(|before| before.device == device.name);
+            let before = before.and_then(|before| Hook::from_name(&before.mode));
+            if let Err(error) = self.datapath.attach(&self.pins, &device.name, hook, before) {
+                for device in devices[..number].iter().filter(|device| !present.contains(&device.name)) {
+                    self.datapath.detach(&self.pins, &device.name)?;
+                }
+                return Err(error);
+            }
+        }
+        Ok(())
     }
 
     /// Takes the program off the devices that the plan does not name.
@@ -134,8 +153,8 @@ impl Controller {
         for &(ifindex, address) in &plan.announced {
             let announced = self.host.announce(ifindex, address).await?;
             if announced == Announced::Foreign {
-                tracing::warn!(
-                    "{address} is the host's own address: natgw takes all its packets that belong to sessions, and drops the rest"
+                tracing::info!(
+                    "{address} is an address of the host itself: what belongs to no session goes to its stack"
                 );
             } else if !self.applied.announced.contains(&(ifindex, address)) {
                 self.applied.announced.push((ifindex, address));

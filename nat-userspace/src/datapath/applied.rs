@@ -34,7 +34,7 @@ pub struct AppliedInterface {
     pub device: String,
     /// `internal`, `external` or both.
     pub roles: Vec<String>,
-    /// `xdp-native` or `xdp-generic`.
+    /// `xdp-native`, `xdp-generic` or `tc`.
     pub mode: String,
     /// Why this mode.
     pub why: String,

@@ -4,44 +4,21 @@
 use std::{fs, io, path::Path};
 
 use aya::programs::{
-    ProgramError, XdpMode,
-    links::{FdLink, LinkError, PinnedLink},
+    LinkOrder, ProgramError, SchedClassifier, TcAttachType, XdpMode,
+    links::{FdLink, PinnedLink},
+    tc::{SchedClassifierLink, TcAttachOptions},
     xdp::XdpLink,
 };
 
 use super::{
-    Datapath, DatapathError, Pins,
+    Datapath, DatapathError, Hook, Pins,
     error::with_sources,
-    load::{AGE, PROGRAM, xdp},
+    load::{AGE, PROGRAM, TC, tc, xdp},
 };
-use crate::config::Mode;
-
-/// How an interface is attached.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Attached {
-    /// `xdp-native` or `xdp-generic`.
-    pub mode: String,
-    /// Why this mode.
-    pub why: String,
-}
-
-impl Attached {
-    /// Whether this attachment is one that `mode` asks for.
-    fn serves(&self, mode: Mode) -> bool {
-        match mode {
-            Mode::Auto => true,
-            Mode::Xdp => self.mode == NATIVE,
-            Mode::XdpGeneric => self.mode == GENERIC,
-        }
-    }
-}
-
-const NATIVE: &str = "xdp-native";
-const GENERIC: &str = "xdp-generic";
 
 impl Datapath {
-    /// Attaches the program to an interface, or puts it in the place of the one that is pinned for it, which was
-    /// attached as `before` tells.
+    /// Attaches the program to an interface at `hook`, or puts it in the place of the one that is pinned for it, which
+    /// was attached at `before`. If that fails at another hook, what was attached before goes on.
     ///
     /// # Errors
     /// [`DatapathError::Attach`] if the kernel refuses or another program holds the interface.
@@ -49,56 +26,53 @@ impl Datapath {
         &mut self,
         pins: &Pins,
         interface: &str,
-        ifindex: u32,
-        mode: Mode,
-        before: Option<Attached>,
-    ) -> Result<Attached, DatapathError> {
+        hook: Hook,
+        before: Option<Hook>,
+    ) -> Result<(), DatapathError> {
         let path = pins.link(interface);
+        let remove = || fs::remove_file(&path).map_err(DatapathError::pin("remove", &path));
         if path.exists() {
-            match before {
-                Some(before) if before.serves(mode) && self.replace(&path)? => return Ok(before),
-                _ => fs::remove_file(&path).map_err(DatapathError::pin("remove", &path))?,
+            if before == Some(hook) && self.replace(&path, hook)? {
+                return Ok(());
+            }
+            if before.is_none_or(|before| before == hook || (before.is_xdp() && hook.is_xdp())) {
+                remove()?;
             }
         }
-        let (link, attached) = self.attach_anew(interface, ifindex, mode)?;
+        let link = self.attach_anew(interface, hook);
+        let link = link.map_err(|error| refused(interface, hook, &error))?;
+        // Until here both hooks serve the interface; the first leaves nothing for the second.
+        if path.exists() {
+            remove()?;
+        }
         link.pin(&path).map_err(DatapathError::pin("pin", &path))?;
-        Ok(attached)
+        Ok(())
     }
 
-    /// Puts the program in the place of the pinned link's. False if the link is dead, as after its device went.
-    fn replace(&mut self, path: &Path) -> Result<bool, DatapathError> {
+    /// Puts the program in the place of the pinned link's. False if the link is dead, as after its device went, or at
+    /// another hook.
+    fn replace(&mut self, path: &Path, hook: Hook) -> Result<bool, DatapathError> {
         let link = PinnedLink::from_pin(path).map_err(DatapathError::pin("open", path))?;
-        let link: Result<XdpLink, LinkError> = FdLink::from(link).try_into();
-        let link = link.map_err(DatapathError::pin("open", path))?;
-        Ok(xdp(&mut self.object, PROGRAM).attach_to_link(link).is_ok())
+        let link = FdLink::from(link);
+        if hook.is_xdp() {
+            let Ok(link) = XdpLink::try_from(link) else { return Ok(false) };
+            return Ok(xdp(&mut self.object, PROGRAM).attach_to_link(link).is_ok());
+        }
+        let Ok(link) = SchedClassifierLink::try_from(link) else { return Ok(false) };
+        Ok(tc(&mut self.object).attach_to_link(link).is_ok())
     }
 
-    fn attach_anew(
-        &mut self,
-        interface: &str,
-        ifindex: u32,
-        mode: Mode,
-    ) -> Result<(FdLink, Attached), DatapathError> {
-        let (first, fallback) = match mode {
-            Mode::Auto => (XdpMode::Driver, true),
-            Mode::Xdp => (XdpMode::Driver, false),
-            Mode::XdpGeneric => (XdpMode::Skb, false),
-        };
-        match self.attach_in(ifindex, first) {
-            Ok(link) => Ok((link, attachment_of(first, mode, None))),
-            Err(error) if fallback && !is(&error, libc::EBUSY) => {
-                let reason = with_sources(&error);
-                let link =
-                    self.attach_in(ifindex, XdpMode::Skb).map_err(|error| refused(interface, &error))?;
-                Ok((link, attachment_of(XdpMode::Skb, mode, Some(reason))))
-            }
-            Err(error) => Err(refused(interface, &error)),
+    fn attach_anew(&mut self, interface: &str, hook: Hook) -> Result<FdLink, ProgramError> {
+        match hook {
+            Hook::XdpNative => self.attach_xdp(interface, XdpMode::Driver),
+            Hook::XdpGeneric => self.attach_xdp(interface, XdpMode::Skb),
+            Hook::Tc => attach_tc(tc(&mut self.object), interface),
         }
     }
 
-    fn attach_in(&mut self, ifindex: u32, mode: XdpMode) -> Result<FdLink, ProgramError> {
+    fn attach_xdp(&mut self, interface: &str, mode: XdpMode) -> Result<FdLink, ProgramError> {
         let program = xdp(&mut self.object, PROGRAM);
-        let id = program.attach_to_if_index(ifindex, mode)?;
+        let id = program.attach(interface, mode)?;
         let link = program.take_link(id)?;
         FdLink::try_from(link).map_err(|error| ProgramError::IOError(io::Error::other(error)))
     }
@@ -117,38 +91,44 @@ impl Datapath {
     /// # Errors
     /// [`DatapathError::Pin`] if the pin directory refuses.
     pub fn pin_programs(&mut self, pins: &Pins) -> Result<(), DatapathError> {
-        for name in [PROGRAM, AGE] {
+        for name in [PROGRAM, TC, AGE] {
             let path = pins.program(name);
             if path.exists() {
                 fs::remove_file(&path).map_err(DatapathError::pin("remove", &path))?;
             }
-            xdp(&mut self.object, name).pin(&path).map_err(DatapathError::pin("pin", &path))?;
+            let pinned = match name {
+                TC => tc(&mut self.object).pin(&path),
+                _ => xdp(&mut self.object, name).pin(&path),
+            };
+            pinned.map_err(DatapathError::pin("pin", &path))?;
         }
         Ok(())
     }
 }
 
-fn attachment_of(how: XdpMode, asked: Mode, refused: Option<String>) -> Attached {
-    let (mode, why) = match (how, asked, refused) {
-        (XdpMode::Skb, _, Some(reason)) => (GENERIC, format!("the driver has no native XDP ({reason})")),
-        (XdpMode::Skb, _, None) => (GENERIC, "asked for by mode = \"xdp-generic\"".into()),
-        (_, Mode::Auto, _) => (NATIVE, "the driver has native XDP".into()),
-        _ => (NATIVE, "asked for by mode = \"xdp\"".into()),
-    };
-    Attached { mode: mode.into(), why }
+/// First of all programs: an internal packet that another one lets out of the gateway's hands would leave untranslated.
+fn attach_tc(program: &mut SchedClassifier, interface: &str) -> Result<FdLink, ProgramError> {
+    let options = TcAttachOptions::TcxOrder(LinkOrder::first());
+    let id = program.attach_with_options(interface, TcAttachType::Ingress, options)?;
+    let link = program.take_link(id)?;
+    FdLink::try_from(link).map_err(|error| ProgramError::IOError(io::Error::other(error)))
 }
 
-fn refused(interface: &str, error: &ProgramError) -> DatapathError {
-    let remedy = if is(error, libc::EBUSY) {
-        "; another XDP program holds it: `ip link show` names it, detach it first"
-    } else if is(error, libc::EOPNOTSUPP) {
-        "; its driver has no native XDP: use mode = \"auto\" or \"xdp-generic\""
-    } else if is(error, libc::EINVAL) || is(error, libc::ERANGE) {
-        "; its MTU may be too large for native XDP (about 3,500 bytes): lower it, or use mode = \"xdp-generic\""
-    } else {
-        ""
+fn refused(interface: &str, hook: Hook, error: &ProgramError) -> DatapathError {
+    let held = is(error, libc::EBUSY);
+    let remedy = match hook {
+        Hook::Tc if is(error, libc::EINVAL) => "; the TC hook needs Linux 6.6 or later: use mode = \"xdp\"",
+        Hook::Tc => "",
+        _ if held => "; another XDP program holds it: `ip link show` names it, detach it first",
+        _ if is(error, libc::EOPNOTSUPP) => {
+            "; its driver has no native XDP: use mode = \"auto\", \"tc\" or \"xdp-generic\""
+        }
+        _ if is(error, libc::EINVAL) || is(error, libc::ERANGE) => {
+            "; its MTU may be too large for native XDP (about 3,500 bytes): lower it, or use mode = \"tc\""
+        }
+        _ => "",
     };
-    DatapathError::Attach { interface: interface.to_owned(), cause: with_sources(error), remedy }
+    DatapathError::Attach { interface: interface.to_owned(), cause: with_sources(error), remedy, held }
 }
 
 /// Whether the kernel has answered with this number.

@@ -49,6 +49,8 @@ pub enum DatapathError {
         cause: String,
         /// What to do about it, beginning with "; ", or nothing.
         remedy: &'static str,
+        /// Whether another program holds the interface: no reason to pass it by at another hook.
+        held: bool,
     },
     /// A file of the pin directory could not be handled.
     #[error("cannot {what} {path}: {cause}")]

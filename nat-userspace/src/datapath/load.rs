@@ -5,7 +5,7 @@ use std::path::Path;
 use aya::{
     Ebpf, EbpfLoader, TestRun, TestRunOptions,
     maps::{Map, MapData, RingBuf},
-    programs::Xdp,
+    programs::{SchedClassifier, Xdp},
 };
 use nat_common::config::Ageing;
 
@@ -16,11 +16,16 @@ use super::{
 };
 use crate::plan::MAX_INTERFACES;
 
-/// The program that translates.
+/// The program that translates, at the XDP hook.
 pub(super) const PROGRAM: &str = "natgw";
+/// The program that translates, at the TC hook.
+pub(super) const TC: &str = "natgw_tc";
 /// The program that ends idle sessions.
 pub(super) const AGE: &str = "natgw_age";
 const OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/natgw-xdp"));
+/// Bytes of `struct __sk_buff` up to `ifindex`, where that is, and the kernel takes the rest as zero.
+const SK_BUFF: usize = SK_BUFF_IFINDEX + 4;
+const SK_BUFF_IFINDEX: usize = 40;
 /// A frame for programs that look at none.
 const NO_FRAME: [u8; 64] = [0; 64];
 
@@ -79,8 +84,11 @@ impl Datapath {
             }
         }
         let mut object = loader.load(OBJECT).map_err(|error| DatapathError::Setup(with_sources(&error)))?;
-        for program in [PROGRAM, AGE] {
-            let loaded = xdp(&mut object, program).load();
+        for program in [PROGRAM, TC, AGE] {
+            let loaded = match program {
+                TC => tc(&mut object).load(),
+                _ => xdp(&mut object, program).load(),
+            };
             loaded.map_err(|error| DatapathError::Load { program, cause: with_sources(&error) })?;
         }
         let applied = match pins {
@@ -115,21 +123,38 @@ impl Datapath {
         Ok(())
     }
 
-    /// Runs the translating program on a frame, as if it came in on the interface with index `ingress` of this
-    /// thread's network namespace; the verdict, and the frame as the program left it.
+    /// Runs the translating program of the XDP hook on a frame, as if it came in on the interface with index `ingress`
+    /// of this thread's network namespace; the verdict, and the frame as the program left it.
     ///
     /// # Errors
     /// [`DatapathError::TestRun`] if the kernel refuses, as it does for frames below 14 bytes.
     pub fn translate(&mut self, frame: &[u8], ingress: u32) -> Result<(u32, Vec<u8>), DatapathError> {
+        self.translate_by(PROGRAM, frame, &context(frame.len(), ingress))
+    }
+
+    /// The same at the TC hook; the verdict is one of TC's, and a frame whose destination is not the interface's own MAC
+    /// address counts as another host's.
+    ///
+    /// # Errors
+    /// As for [`Datapath::translate`].
+    pub fn translate_tc(&mut self, frame: &[u8], ingress: u32) -> Result<(u32, Vec<u8>), DatapathError> {
+        self.translate_by(TC, frame, &buffer(ingress))
+    }
+
+    fn translate_by(
+        &mut self,
+        program: &'static str,
+        frame: &[u8],
+        context: &[u8],
+    ) -> Result<(u32, Vec<u8>), DatapathError> {
         let mut out = vec![0; frame.len() + 256];
-        let context = context(frame.len(), ingress);
         let options = TestRunOptions {
             data_in: Some(frame),
             data_out: Some(&mut out),
-            ctx_in: Some(&context),
+            ctx_in: Some(context),
             ..TestRunOptions::new()
         };
-        let result = self.run(PROGRAM, options)?;
+        let result = self.run(program, options)?;
         out.truncate(result.data_size_out as usize);
         Ok((result.return_value, out))
     }
@@ -139,7 +164,10 @@ impl Datapath {
         program: &'static str,
         options: TestRunOptions<'_>,
     ) -> Result<aya::TestRunResult, DatapathError> {
-        let result = xdp(&mut self.object, program).test_run(options);
+        let result = match program {
+            TC => tc(&mut self.object).test_run(options),
+            _ => xdp(&mut self.object, program).test_run(options),
+        };
         result.map_err(|error| DatapathError::TestRun { program, cause: answer(error) })
     }
 }
@@ -152,10 +180,24 @@ pub(super) fn context(length: usize, ingress: u32) -> [u8; 24] {
     context
 }
 
+/// `struct __sk_buff` with the interface.
+fn buffer(ingress: u32) -> [u8; SK_BUFF] {
+    let mut buffer = [0; SK_BUFF];
+    buffer[SK_BUFF_IFINDEX..][..4].copy_from_slice(&ingress.to_ne_bytes());
+    buffer
+}
+
 /// A program of our own object.
 pub(super) fn xdp<'a>(object: &'a mut Ebpf, name: &str) -> &'a mut Xdp {
     object.program_mut(name).and_then(|program| program.try_into().ok()).unwrap_or_else(|| {
         unreachable!("the object is compiled with this crate and has the XDP program {name}")
+    })
+}
+
+/// The program of our own object for the TC hook.
+pub(super) fn tc(object: &mut Ebpf) -> &mut SchedClassifier {
+    object.program_mut(TC).and_then(|program| program.try_into().ok()).unwrap_or_else(|| {
+        unreachable!("the object is compiled with this crate and has the TC program {TC}")
     })
 }
 

@@ -6,6 +6,7 @@ mod attach;
 mod batch;
 mod driver;
 mod error;
+mod hook;
 mod load;
 mod log;
 mod maps;
@@ -13,9 +14,9 @@ mod pins;
 mod sessions;
 
 pub use applied::{Applied, AppliedInterface};
-pub use attach::Attached;
 pub use driver::Driver;
 pub use error::DatapathError;
+pub use hook::{Choice, Hook, choices};
 pub use load::{Datapath, EventRing, LoadOptions};
 pub use log::forward_log;
 pub use maps::Maps;

@@ -133,7 +133,8 @@ fn ours(ifindex: u32, address: Ipv4Addr) -> AddressMessage {
     message
 }
 
-fn is_ours(message: &AddressMessage) -> bool {
+/// Whether natgw has added the address.
+pub(super) fn is_ours(message: &AddressMessage) -> bool {
     let unrouted = message.attributes.iter().any(|attribute| {
         matches!(attribute, AddressAttribute::Flags(flags) if flags.contains(AddressFlags::Noprefixroute))
     });

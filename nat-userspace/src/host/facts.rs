@@ -12,11 +12,11 @@ use rtnetlink::{
     packet_route::{
         address::{AddressAttribute, AddressMessage},
         link::{InfoData, InfoKind, InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, VlanProtocol},
-        route::{RouteAddress, RouteAttribute, RouteMessage, RouteType},
+        route::{RouteAddress, RouteAttribute, RouteMessage, RouteMetric, RouteType},
     },
 };
 
-use super::HostError;
+use super::{HostError, elastic_ip::is_ours};
 
 /// One network interface.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -47,10 +47,12 @@ pub struct HostInterface {
 pub struct HostFacts {
     /// Every interface of the network namespace.
     pub interfaces: Vec<HostInterface>,
-    /// Every address of the host, IPv4 and IPv6.
+    /// Every address of the host, IPv4 and IPv6, but those that natgw has added.
     pub locals: Vec<IpAddr>,
     /// The IPv4 next hops of all IPv4 routes in all tables: interface index and address.
     pub gateways: Vec<(u32, Ipv4Addr)>,
+    /// The smallest MTU that an IPv4 route sets for itself, in bytes.
+    pub smallest_route_mtu: Option<u32>,
 }
 
 impl HostFacts {
@@ -63,7 +65,7 @@ impl HostFacts {
         for message in addresses(handle).await? {
             facts.add_address(&message);
         }
-        facts.gateways = gateways(handle).await?;
+        facts.add_routes(handle).await?;
         facts.locals.sort_unstable();
         facts.locals.dedup();
         Ok(facts)
@@ -83,6 +85,9 @@ impl HostFacts {
 
     fn add_address(&mut self, message: &AddressMessage) {
         let Some(address) = local_address(message) else { return };
+        if is_ours(message) {
+            return;
+        }
         self.locals.push(address);
         let IpAddr::V4(address) = address else { return };
         let Ok(network) = Ipv4Net::new(address, message.header.prefix_len) else { return };
@@ -173,15 +178,30 @@ pub(super) fn local_address(message: &AddressMessage) -> Option<IpAddr> {
     far_or_own
 }
 
-async fn gateways(handle: &Handle) -> Result<Vec<(u32, Ipv4Addr)>, HostError> {
-    let every_route = RouteMessageBuilder::<Ipv4Addr>::new().build();
-    let mut routes = Box::pin(handle.route().get(every_route).execute());
-    let refused = |answer| HostError::netlink("list the routes", answer);
-    let mut gateways = BTreeSet::new();
-    while let Some(route) = routes.try_next().await.map_err(refused)? {
-        gateways.extend(next_hops(&route));
+impl HostFacts {
+    async fn add_routes(&mut self, handle: &Handle) -> Result<(), HostError> {
+        let every_route = RouteMessageBuilder::<Ipv4Addr>::new().build();
+        let mut routes = Box::pin(handle.route().get(every_route).execute());
+        let refused = |answer| HostError::netlink("list the routes", answer);
+        let mut gateways = BTreeSet::new();
+        while let Some(route) = routes.try_next().await.map_err(refused)? {
+            gateways.extend(next_hops(&route));
+            self.smallest_route_mtu = self.smallest_route_mtu.into_iter().chain(mtu(&route)).min();
+        }
+        self.gateways = gateways.into_iter().collect();
+        Ok(())
     }
-    Ok(gateways.into_iter().collect())
+}
+
+/// The MTU that a route sets for itself.
+fn mtu(route: &RouteMessage) -> Option<u32> {
+    if route.header.kind != RouteType::Unicast {
+        return None;
+    }
+    route.attributes.iter().find_map(|attribute| {
+        let RouteAttribute::Metrics(metrics) = attribute else { return None };
+        metrics.iter().find_map(|metric| if let RouteMetric::Mtu(mtu) = metric { Some(*mtu) } else { None })
+    })
 }
 
 /// The IPv4 next hops of one route, each with its interface. A route through a next-hop object tells them

@@ -147,15 +147,8 @@ impl Plan {
         plan.add_gateways(config, facts)?;
         plan.add_subnets(config, facts)?;
         plan.add_routes(config);
-        let mtu = plan
-            .interfaces
-            .keys()
-            .filter_map(|index| facts.interface_at(*index))
-            .map(|found| found.mtu)
-            .min();
-        for role in plan.interfaces.values_mut() {
-            role.mtu = mtu.unwrap_or_default();
-        }
+        plan.add_addresses(facts);
+        plan.add_mtu(facts);
         Ok(plan)
     }
 
@@ -172,7 +165,8 @@ impl Plan {
                     first: elastic_ip.first_port,
                     last: elastic_ip.last_port,
                 });
-                self.elastic_ips.insert(address, ElasticIp { gateway: self.gateways.len() as u32 });
+                let shared = u16::from(facts.locals.contains(&elastic_ip.address.into()));
+                self.elastic_ips.insert(address, ElasticIp { gateway: self.gateways.len() as u16, shared });
                 if elastic_ip.arp == Arp::Announce {
                     self.announced.push((interface.index, elastic_ip.address));
                 }
@@ -210,6 +204,32 @@ impl Plan {
         Ok(())
     }
 
+    /// The addresses that ICMP errors come from: an interface that serves both sides has one for each.
+    fn add_addresses(&mut self, facts: &HostFacts) {
+        for (index, role) in &mut self.interfaces {
+            let Some(interface) = facts.interface_at(*index) else { continue };
+            let subnets = || self.subnets.iter().filter(|subnet| subnet.value.ifindex == *index);
+            let is_internal = |found: &&Ipv4Net| subnets().any(|subnet| subnet.cidr.contains(&found.addr()));
+            let all = || interface.addresses.iter();
+            let raw_of = |found: Option<&Ipv4Net>| found.map_or(0, |found| raw(found.addr()));
+            if role.zone != 0 {
+                role.internal_address = raw_of(all().find(is_internal).or_else(|| all().next()));
+            }
+            if role.is_external() {
+                role.external_address = raw_of(all().find(|found| !is_internal(found)));
+            }
+        }
+    }
+
+    /// The length up to which packets fit whatever way they take.
+    fn add_mtu(&mut self, facts: &HostFacts) {
+        let interfaces = self.interfaces.keys().filter_map(|index| facts.interface_at(*index));
+        let mtu = interfaces.map(|found| found.mtu).chain(facts.smallest_route_mtu).min();
+        for role in self.interfaces.values_mut() {
+            role.mtu = mtu.unwrap_or_default();
+        }
+    }
+
     fn add_routes(&mut self, config: &Config) {
         for (table, routes) in config.route_tables.iter().enumerate() {
             for route in &routes.routes {
@@ -238,7 +258,6 @@ impl Plan {
             flags: if kind == Some("veth") { Role::NO_TRANSMIT } else { 0 },
             device,
             vlan,
-            address: interface.addresses.first().map_or(0, |found| raw(found.addr())),
             ..Role::default()
         })
     }

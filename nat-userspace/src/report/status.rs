@@ -70,7 +70,7 @@ pub struct InterfaceReport<'a> {
     pub index: u32,
     /// `internal`, `external` or both.
     pub roles: &'a [String],
-    /// `xdp-native` or `xdp-generic`.
+    /// `xdp-native`, `xdp-generic` or `tc`.
     pub mode: &'a str,
     /// Why this mode.
     pub why: &'a str,

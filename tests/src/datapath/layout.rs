@@ -42,6 +42,17 @@ impl Layout {
         Self { elastic_ips: elastic_ip("203.0.113.10", ports), ..Self::default() }
     }
 
+    /// The standard layout with the host's own external address as the Elastic IP.
+    #[must_use]
+    pub fn with_shared_address() -> Self {
+        let address = super::EXTERNAL_ADDRESS.to_string();
+        Self {
+            elastic_ips: elastic_ip(&address, "40000"),
+            nat_gateways: nat_gateway("nat-a", &address),
+            ..Self::default()
+        }
+    }
+
     /// The standard layout with these limits.
     #[must_use]
     pub fn with_limits(limits: &str) -> Self {

@@ -21,7 +21,7 @@ pub use network::{
     SECOND_HOST, STRANGER, Side, UNREACHABLE, VLAN, VLAN_ADDRESS, WRONG_WAY, mac_of,
 };
 pub use packet::{Body, Packet, checksum, echo_reply, echo_request, fix_ip_checksum, icmp_error, tcp, udp};
-pub use rig::{Outcome, Rig, Verdict};
+pub use rig::{Hook, Outcome, Rig, Verdict};
 pub use state::State;
 
 pub use nat_common::drop::DropReason;

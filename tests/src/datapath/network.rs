@@ -173,7 +173,7 @@ fn two_armed(script: &mut String, external_mtu: u32) {
          addr add {INTERNAL_B_ADDRESS}/24 dev int1
          addr add {VLAN_ADDRESS}/24 dev int0.{VLAN}
          addr add {EXTERNAL_ADDRESS}/24 dev ext0
-         addr add {ELASTIC_IP}/32 dev ext0
+         addr add {ELASTIC_IP}/32 dev ext0 scope host noprefixroute
          addr add 172.31.0.1/24 dev mgmt0
          route add default via {ROUTER}
          route add unreachable {UNREACHABLE}
@@ -193,7 +193,7 @@ fn one_armed(script: &mut String) {
     *script += &format!(
         "addr add {INTERNAL_ADDRESS}/24 dev nic0
          addr add {EXTERNAL_ADDRESS}/24 dev nic0
-         addr add {ELASTIC_IP}/32 dev nic0
+         addr add {ELASTIC_IP}/32 dev nic0 scope host noprefixroute
          route add default via {ROUTER}
 "
     );
@@ -223,7 +223,12 @@ fn text(mac: [u8; 6]) -> String {
 
 /// Makes the stand-in for a VLAN device look like one: not every kernel has them, and the data plane only knows what
 /// the plan tells it.
+///
+/// Interfaces look like physical ones: on a veth the program redirects what goes back where it came from.
 pub(super) fn complete(facts: &mut HostFacts) {
+    for interface in &mut facts.interfaces {
+        interface.driver_kind = None;
+    }
     let parent = facts.interface(Side::Internal.device()).map(|interface| interface.index);
     let stand_in = facts.interfaces.iter_mut().find(|interface| interface.name == "int0.100");
     if let (Some(interface), Some(parent)) = (stand_in, parent) {

@@ -53,7 +53,20 @@ pub fn ping(lab: &Lab) -> Result<String> {
 /// # Errors
 /// When a hop is another one.
 pub fn traceroute(lab: &Lab) -> Result<String> {
-    let command = ["traceroute", "-n", "-q1", "-w2", "-m5", &S1.to_string()];
+    trace(lab, &[])
+}
+
+/// The same with TCP segments to a listening port of the server.
+///
+/// # Errors
+/// When a hop is another one.
+pub fn traceroute_by_tcp(lab: &Lab, port: u16) -> Result<String> {
+    trace(lab, &["-T", "-p", &port.to_string()])
+}
+
+fn trace(lab: &Lab, how: &[&str]) -> Result<String> {
+    let server = S1.to_string();
+    let command = [&["traceroute", "-n", "-q1", "-w2", "-m5"], how, &[&server]].concat();
     let output = lab.host(Node::H1).run(&command)?.stdout;
     let hops: Vec<&str> = output.lines().skip(1).filter_map(|line| line.split_whitespace().nth(1)).collect();
     let expected = [GATEWAY_INTERNAL, ROUTER, S1].map(|hop| hop.to_string());

@@ -9,6 +9,7 @@ use crate::lab::{ELASTIC_IP, Plan, Uplink};
 pub struct Settings {
     internal: &'static str,
     external: &'static str,
+    mode: &'static str,
     routed: bool,
     /// Idle timeouts in seconds, by the names of the configuration.
     pub timeouts: Vec<(&'static str, u64)>,
@@ -29,6 +30,7 @@ impl Settings {
         Self {
             internal: plan.internal(),
             external: plan.external(),
+            mode: plan.hook.mode(),
             routed: plan.uplink == Uplink::Routed,
             timeouts: Vec::new(),
             ports: None,
@@ -76,7 +78,8 @@ impl Settings {
     /// The configuration file.
     #[must_use]
     pub fn to_toml(&self) -> String {
-        [self.timeouts(), self.network(), self.elastic_ip(), self.policy(), self.appendix.clone()].concat()
+        let mode = format!("[gateway]\nmode = \"{}\"\n\n", self.mode);
+        [mode, self.timeouts(), self.network(), self.elastic_ip(), self.policy(), self.appendix.clone()].concat()
     }
 
     /// The same gateway by flags alone, as far as flags can say it.
@@ -90,6 +93,7 @@ impl Settings {
             ("--elastic-ip", &elastic_ip),
             ("--private-cidr", "10.0.0.0/16"),
             ("--arp", arp),
+            ("--mode", self.mode),
         ];
         flags.iter().flat_map(|(flag, value)| [(*flag).to_owned(), (*value).to_owned()]).collect()
     }

@@ -75,13 +75,48 @@ pub struct Plan {
     pub external_mtu: u32,
     /// MTU of the link between router and servers, bytes.
     pub transit_mtu: u32,
+    /// The hook that natgw is to use.
+    pub hook: Hook,
+    /// Whether the links keep segmentation and checksum offload; nothing is captured then, for what is seen on the
+    /// links is not yet what a wire would carry.
+    pub offloads: bool,
+}
+
+/// The kernel's hook that natgw is to use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hook {
+    /// XDP in the driver.
+    Xdp,
+    /// TC ingress.
+    Tc,
+    /// Whichever natgw takes.
+    Auto,
+}
+
+impl Hook {
+    /// The `mode` of natgw's configuration that asks for it.
+    #[must_use]
+    pub const fn mode(self) -> &'static str {
+        match self {
+            Self::Xdp => "xdp",
+            Self::Tc => "tc",
+            Self::Auto => "auto",
+        }
+    }
 }
 
 impl Plan {
-    /// Two arms, Elastic IP by ARP, MTU 1500 everywhere.
+    /// Two arms, Elastic IP by ARP, MTU 1500 everywhere, XDP.
     #[must_use]
     pub const fn two_armed() -> Self {
-        Self { arms: Arms::Two, uplink: Uplink::OnLink, external_mtu: 1500, transit_mtu: 1500 }
+        Self {
+            arms: Arms::Two,
+            uplink: Uplink::OnLink,
+            external_mtu: 1500,
+            transit_mtu: 1500,
+            hook: Hook::Xdp,
+            offloads: false,
+        }
     }
 
     /// One arm; all else as in [`Plan::two_armed`].
@@ -184,7 +219,7 @@ fn build_gateway(lab: &Lab) -> Result<()> {
     ip(&lab.host(Node::Gateway), &script)
 }
 
-/// A veth pair between two nodes, both ends up, tuned for XDP.
+/// A veth pair between two nodes, both ends up, and tuned for XDP unless the lab keeps offloads.
 ///
 /// Transmit checksums are computed in software so that a wrong one is noticed. GRO gives the end NAPI, without which
 /// frames redirected by native XDP at the other end vanish; a tiny `gro_max_size` keeps it from merging, so that
@@ -196,6 +231,10 @@ fn link(lab: &Lab, near: (Node, &str), far: (Node, &str), mtu: u32) -> Result<()
     let pair = format!("link add dev {near} type veth peer name {far} netns {far_namespace}\n");
     ip(&near_host, &pair)?;
     for (host, name) in [(&near_host, near), (&far_host, far)] {
+        if lab.plan.offloads {
+            ip(host, &format!("link set dev {name} mtu {mtu} up\n"))?;
+            continue;
+        }
         host.run(&["ethtool", "-K", name, "tx", "off", "gso", "off", "tso", "off", "gro", "on"])?;
         ip(host, &format!("link set dev {name} gro_max_size 64 mtu {mtu} up\n"))?;
     }

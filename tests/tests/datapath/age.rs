@@ -146,7 +146,7 @@ fn packets_of_either_direction_refresh_a_session_and_errors_do_not() {
     let delivered = complained_of.translated(ELASTIC_IP, PORT).answer().delivered(HOST, 5000);
     let error = icmp_error(HOST, REMOTE, 3, 3, delivered.quote(8));
     assert_eq!(rig.send(Internal, &error).verdict, Verdict::Redirect);
-    assert_eq!(rig.age_ticks(udp_timeout(2)), (2, 0));
+    assert_eq!(rig.age_ticks(udp_timeout(1)), (2, 0));
     let mut left: Vec<_> = rig.sessions().iter().map(|session| session.remote.port()).collect();
     left.sort_unstable();
     assert_eq!(left, [2, 3]);
@@ -161,7 +161,7 @@ fn a_refused_packet_refreshes_nothing() {
     wait();
     rig.expect(Internal, &outgoing, dropped(Reason::NaclOutbound));
     rig.expect(External, &answer, dropped(Reason::NaclInbound));
-    assert_eq!(rig.age_ticks(udp_timeout(2)), (2, 0));
+    assert_eq!(rig.age_ticks(udp_timeout(1)), (2, 0));
 }
 
 fn an_ended_session_is_ended_for_both_directions() {

@@ -17,6 +17,7 @@ super::tests![
     ipv6_for_the_host_and_of_the_link_goes_to_the_stack,
     ipv6_for_anybody_else_is_refused,
     an_elastic_ip_is_never_the_hosts_own_though_it_answers_arp_for_it,
+    an_elastic_ip_that_is_the_hosts_own_address_is_shared_with_its_stack,
     from_outside_only_elastic_ips_and_the_host_can_be_reached,
     an_interface_that_the_configuration_does_not_know_reaches_the_host_alone,
     a_source_that_its_interface_cannot_have_is_refused,
@@ -130,6 +131,18 @@ fn an_elastic_ip_is_never_the_hosts_own_though_it_answers_arp_for_it() {
     let tunnel = sshd.with(|packet| packet.body = Body::Raw(47, vec![0; 40]));
     rig.expect(External, &tunnel, dropped(Reason::Protocol));
     rig.expect(Unconfigured, &tunnel, dropped(Reason::NotConfigured));
+}
+
+fn an_elastic_ip_that_is_the_hosts_own_address_is_shared_with_its_stack() {
+    let mut rig = Rig::with(&Layout::with_shared_address());
+    rig.expect(External, &tcp(REMOTE, 5000, EXTERNAL_ADDRESS, 22, SYN), stack());
+    let packet = udp(HOST, 5000, REMOTE, 53);
+    let leaving = packet.translated(EXTERNAL_ADDRESS, PORT);
+    rig.expect(Internal, &packet, outbound(&leaving).opening());
+    let answer = leaving.answer();
+    rig.expect(External, &answer, inbound(&answer.delivered(HOST, 5000)).judged());
+    rig.expect(External, &udp(REMOTE, 54, EXTERNAL_ADDRESS, PORT), stack());
+    rig.expect(Internal, &tcp(HOST, 5000, EXTERNAL_ADDRESS, 22, SYN), stack());
 }
 
 fn from_outside_only_elastic_ips_and_the_host_can_be_reached() {

@@ -20,7 +20,12 @@ mod translate;
 use std::{env, panic, process::ExitCode, thread};
 
 use libtest_mimic::{Arguments, Failed, Trial};
+use natgw_tests::datapath::Hook;
 use nix::unistd::Uid;
+
+/// Tests of frames that the TC hook never sees so: with a VLAN tag among their bytes, or without a whole header.
+const XDP_ONLY: [&str; 0] = [
+];
 
 fn main() -> ExitCode {
     let obstacle = (!Uid::effective().is_root()).then_some("run them as root");
@@ -43,15 +48,28 @@ fn main() -> ExitCode {
         route::trials(),
         translate::trials(),
     ];
-    let trials = trials.into_iter().flatten().map(|(name, test)| match obstacle {
-        None => Trial::test(name, move || in_own_thread(test)),
+    let trials = trials.into_iter().flatten().flat_map(at_each_hook).map(|(name, hook, test)| match obstacle {
+        None => Trial::test(name, move || in_own_thread(hook, test)),
         Some(reason) => Trial::test(name, move || Err(Failed::from(reason))).with_ignored_flag(!in_ci),
     });
     libtest_mimic::run(&Arguments::from_args(), trials.collect()).exit_code()
 }
 
+/// Every test runs at XDP, and once more at TC unless it is about XDP alone.
+fn at_each_hook((name, test): Test) -> Vec<(String, Hook, fn())> {
+    let mut trials = vec![(name.to_owned(), Hook::Xdp, test)];
+    if !XDP_ONLY.contains(&name) {
+        trials.push((format!("{name}_on_tc"), Hook::Tc, test));
+    }
+    trials
+}
+
 /// Every test enters a network namespace of its own, which ends with its thread.
-fn in_own_thread(test: fn()) -> Result<(), Failed> {
+fn in_own_thread(hook: Hook, test: fn()) -> Result<(), Failed> {
+    let test = move || {
+        hook.take();
+        test();
+    };
     match thread::spawn(test).join() {
         Ok(()) => Ok(()),
         Err(cause) => panic::resume_unwind(cause),

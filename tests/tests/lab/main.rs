@@ -8,6 +8,7 @@ mod bulk;
 mod control;
 mod errors;
 mod invariants;
+mod offloads;
 mod policy;
 mod reach;
 mod refusal;
@@ -18,20 +19,33 @@ use std::path::Path;
 
 use anyhow::Result;
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
-use natgw_tests::lab::{Lab, Plan, natgw, sweep};
+use natgw_tests::lab::{Hook, Lab, Plan, natgw, sweep};
 
 /// One scenario: a lab built from `plan`, and what happens in it.
 struct Scenario {
-    name: &'static str,
+    name: String,
     plan: Plan,
     needs_natgw: bool,
     body: fn(&Lab) -> Result<()>,
 }
 
+impl Scenario {
+    /// A scenario that asks for XDP runs once more at TC, which must look the same from outside.
+    fn at_each_hook(self) -> Vec<Self> {
+        if !self.needs_natgw || self.plan.hook != Hook::Xdp {
+            return vec![self];
+        }
+        let plan = Plan { hook: Hook::Tc, ..self.plan };
+        let name = format!("{}_on_tc", self.name);
+        let on_tc = Self { name, plan, needs_natgw: self.needs_natgw, body: self.body };
+        vec![self, on_tc]
+    }
+}
+
 /// A list of scenarios, each `plan => function`, named after their functions.
 macro_rules! scenarios {
     ($($plan:expr => $body:ident),+ $(,)?) => {
-        vec![$(crate::Scenario { name: stringify!($body), plan: $plan, needs_natgw: true, body: $body }),+]
+        vec![$(crate::Scenario { name: stringify!($body).to_owned(), plan: $plan, needs_natgw: true, body: $body }),+]
     };
 }
 use scenarios;
@@ -50,17 +64,18 @@ fn main() {
         reach::scenarios(),
         errors::scenarios(),
         bulk::scenarios(),
+        offloads::scenarios(),
         policy::scenarios(),
         control::scenarios(),
         invariants::scenarios(),
         refusal::scenarios(),
     ];
-    let trials = scenarios.into_iter().flatten().map(trial).collect();
+    let trials = scenarios.into_iter().flatten().flat_map(Scenario::at_each_hook).map(trial).collect();
     libtest_mimic::run(&arguments, trials).exit();
 }
 
 fn trial(scenario: Scenario) -> Trial {
-    Trial::ignorable_test(scenario.name, move || match obstacle(&scenario) {
+    Trial::ignorable_test(scenario.name.clone(), move || match obstacle(&scenario) {
         Some(reason) if env::var("CI").is_ok_and(|value| value == "true") => Err(Failed::from(reason)),
         Some(reason) => Ok(Completion::ignored_with(reason)),
         None => match perform(&scenario) {
