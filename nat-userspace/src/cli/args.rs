@@ -14,7 +14,7 @@ pub use flows::FlowsArgs;
 pub use listing::{DropsArgs, EipVerb, ListArgs, NaclVerb, RouteVerb, StatusArgs};
 pub use run::{DataPlaneLog, RunArgs};
 
-/// A NAT gateway in XDP: private subnets reach the internet from Elastic IPs, replies come back, nothing else comes in
+/// A NAT gateway in XDP and TC: private subnets reach the internet from Elastic IPs, replies come back, nothing else comes in
 #[derive(Debug, Parser)]
 #[command(name = "natgw", version, arg_required_else_help = true)]
 #[command(after_help = EXIT_CODES, after_long_help = AFTER_HELP)]
