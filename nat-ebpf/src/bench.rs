@@ -13,7 +13,7 @@ use aya_ebpf::{
     maps::{Array, ProgramArray},
     programs::XdpContext,
 };
-use nat_common::{bench::Orders, checksum::fold, flow::FlowKey4, protocol};
+use nat_common::{bench::Orders, flow::FlowKey4, protocol};
 
 use crate::header::{ETHERNET, Ethernet, IPV4, Ipv4, Udp, ethertype};
 
@@ -105,14 +105,7 @@ fn ip(key: &FlowKey4) -> Ipv4 {
         source: key.source,
         destination: key.destination,
     };
-    let sum = u64::from(u16::from_ne_bytes([ip.version_and_length, ip.service]))
-        + u64::from(ip.total_length)
-        + u64::from(ip.fragment)
-        + u64::from(u16::from_ne_bytes([ip.ttl, ip.protocol]))
-        + u64::from(ip.source)
-        + u64::from(ip.destination);
-    let sum = (sum & 0xffff_ffff) + (sum >> 32);
-    ip.checksum = !fold(((sum & 0xffff) + (sum >> 16)) as u32);
+    ip.checksum = !ip.sum();
     ip
 }
 

@@ -1,5 +1,7 @@
 //! Protocol headers as they stand in a packet: network order, no interpretation.
 
+use nat_common::checksum::fold;
+
 /// Ethernet addresses and type (IEEE 802.3).
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -38,6 +40,20 @@ impl Ipv4 {
     #[inline(always)]
     pub const fn length(&self) -> usize {
         (self.version_and_length & 0x0f) as usize * 4
+    }
+
+    /// The one's complement sum of the header without options: all ones if its checksum is right.
+    #[inline(always)]
+    pub const fn sum(&self) -> u16 {
+        let sum = u16::from_ne_bytes([self.version_and_length, self.service]) as u64
+            + self.total_length as u64
+            + self.identification as u64
+            + self.fragment as u64
+            + u16::from_ne_bytes([self.ttl, self.protocol]) as u64
+            + self.checksum as u64
+            + self.source as u64
+            + self.destination as u64;
+        fold_wide(sum)
     }
 
     /// Whether it is a fragment, of whatever position. Reserved and DF bits do not count.
@@ -135,4 +151,11 @@ pub mod ethertype {
     pub const VLAN: u16 = 0x8100_u16.to_be();
     pub const SERVICE_VLAN: u16 = 0x88a8_u16.to_be();
     pub const IPV6: u16 = 0x86dd_u16.to_be();
+}
+
+/// Folds a sum of words of up to 32 bits into 16 bits: one's complement addition does not care where words begin.
+#[inline(always)]
+pub const fn fold_wide(sum: u64) -> u16 {
+    let sum = (sum & 0xffff_ffff) + (sum >> 32);
+    fold(((sum & 0xffff) + (sum >> 16)) as u32)
 }

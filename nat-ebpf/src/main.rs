@@ -42,13 +42,7 @@ use aya_ebpf::{
 };
 
 use crate::{
-    hook::Hook,
-    packet::Packet,
-    parse::Parsed,
-    pipeline::Forward,
-    stop::Stop,
-    tc::TcPacket,
-    xdp::XdpPacket,
+    hook::Hook, packet::Packet, parse::Parsed, pipeline::Forward, stop::Stop, tc::TcPacket, xdp::XdpPacket,
 };
 
 /// What becomes of a packet.

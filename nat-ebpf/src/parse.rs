@@ -1,7 +1,6 @@
 //! From bytes to meaning. All length checks live here; nothing here changes a packet.
 
 use nat_common::{
-    checksum,
     drop::DropReason,
     flow::FlowKey4,
     nacl,
@@ -132,7 +131,7 @@ pub fn ipv4<P: Hook>(packet: &mut P, parsed: &mut Parsed) -> Result<Ipv4, Stop> 
         return Err(Stop::Drop(DropReason::IpTotalLength));
     }
     if header == header::IPV4 {
-        if !is_sound(&ip) {
+        if ip.sum() != 0xffff {
             return Err(Stop::Drop(DropReason::IpChecksum));
         }
     } else {
@@ -148,24 +147,6 @@ pub fn ipv4<P: Hook>(packet: &mut P, parsed: &mut Parsed) -> Result<Ipv4, Stop> 
     parsed.service = ip.service;
     parsed.atomic = ip.is_atomic();
     Ok(ip)
-}
-
-/// Whether the checksum of a header without options is right.
-#[inline(always)]
-fn is_sound(ip: &Ipv4) -> bool {
-    let first = u64::from(u16::from_ne_bytes([ip.version_and_length, ip.service]));
-    let ttl = u64::from(u16::from_ne_bytes([ip.ttl, ip.protocol]));
-    let sum = first
-        + u64::from(ip.total_length)
-        + u64::from(ip.identification)
-        + u64::from(ip.fragment)
-        + ttl
-        + u64::from(ip.checksum)
-        + u64::from(ip.source)
-        + u64::from(ip.destination);
-    // 32-bit addresses were added whole: one more fold brings their upper halves down.
-    let sum = (sum & 0xffff_ffff) + (sum >> 32);
-    checksum::fold(((sum & 0xffff) + (sum >> 16)) as u32) == 0xffff
 }
 
 /// Reads the transport header of an unfragmented packet.

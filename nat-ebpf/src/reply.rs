@@ -1,7 +1,6 @@
 //! The ICMP errors that the gateway originates, as a router must (RFC 1812 §4.3).
 
 use nat_common::{
-    checksum::fold,
     config::slot,
     drop::DropReason,
     flow::OUTSIDE,
@@ -141,13 +140,7 @@ fn ip(parsed: &Parsed, source: u32, quoted: usize) -> Ipv4 {
         source,
         destination: parsed.key.source,
     };
-    let sum = u64::from(u16::from_ne_bytes([ip.version_and_length, ip.service]))
-        + u64::from(ip.total_length)
-        + u64::from(ip.fragment)
-        + u64::from(u16::from_ne_bytes([ip.ttl, ip.protocol]))
-        + u64::from(ip.source)
-        + u64::from(ip.destination);
-    ip.checksum = !fold_wide(sum);
+    ip.checksum = !ip.sum();
     ip
 }
 
@@ -158,13 +151,5 @@ fn message(reply: Reply, sum_of_quote: u64) -> Icmp {
         Reply::FragmentationNeeded(mtu) => (icmp::UNREACHABLE, icmp::FRAGMENTATION_NEEDED, mtu.to_be()),
     };
     let sum = sum_of_quote + u64::from(u16::from_ne_bytes([kind, code])) + u64::from(mtu);
-    Icmp { kind, code, checksum: !fold_wide(sum), rest: [0, mtu] }
-}
-
-/// Folds a sum of 32-bit words into 16 bits.
-#[inline(always)]
-fn fold_wide(sum: u64) -> u16 {
-    let sum = (sum & 0xffff_ffff) + (sum >> 32);
-    let sum = (sum & 0xffff) + (sum >> 16);
-    fold(sum as u32)
+    Icmp { kind, code, checksum: !header::fold_wide(sum), rest: [0, mtu] }
 }

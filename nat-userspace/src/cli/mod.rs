@@ -18,7 +18,7 @@ mod status;
 mod table;
 mod units;
 
-use std::process::ExitCode;
+use std::{io::IsTerminal, process::ExitCode};
 
 use anyhow::Result;
 use clap::Parser;
@@ -70,10 +70,13 @@ fn dispatch(cli: &Cli) -> Result<ExitCode> {
     }
 }
 
-/// Logs of this process; `NATGW_LOG` selects them as `RUST_LOG` does elsewhere.
+/// Logs of this process, and what the data plane logs at the level it was loaded with; `NATGW_LOG` selects them as
+/// `RUST_LOG` does elsewhere.
 fn log_to_stderr() {
-    let filter = EnvFilter::try_from_env("NATGW_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+    let filter =
+        EnvFilter::try_from_env("NATGW_LOG").unwrap_or_else(|_| EnvFilter::new("info,natgw_xdp=trace"));
+    let output = tracing_subscriber::fmt().with_writer(std::io::stderr).with_target(false);
+    output.with_ansi(std::io::stderr().is_terminal()).with_env_filter(filter).init();
 }
 
 /// What the verbs that talk to the kernel run on: one thread is plenty.

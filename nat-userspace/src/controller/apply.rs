@@ -33,16 +33,17 @@ impl Controller {
         self.generation()
     }
 
-    /// Follows a change of the host: its addresses, and whatever of the plan depends on them.
-    pub(super) async fn follow_host(&mut self) -> Result<()> {
+    /// Follows a change of the host: its addresses, and whatever of the plan depends on them; where packets leave, if
+    /// the change `concerns` that.
+    pub(super) async fn follow_host(&mut self, concerns: bool) -> Result<()> {
         crate::host::enable_fib_lookup()?;
         let facts = self.host.facts().await?;
         self.datapath.maps.set_locals(&plan::locals(&facts))?;
         let plan = Plan::new(&self.config, &facts)?;
-        if plan == self.plan {
-            self.datapath.maps.renew_generation()?;
-        } else {
+        if plan != self.plan {
             self.put_into_force(self.config.clone(), plan, &facts).await?;
+        } else if concerns {
+            self.datapath.maps.renew_generation()?;
         }
         Ok(())
     }
@@ -74,14 +75,15 @@ impl Controller {
 
     /// Attaches every device of the plan, at the best hook that all of them take.
     fn attach(&mut self, config: &Config, plan: &Plan, facts: &HostFacts) -> Result<Vec<AppliedInterface>> {
-        let devices: Vec<_> =
-            plan.devices.iter().filter_map(|index| facts.interface_at(*index)).collect();
+        let devices: Vec<_> = plan.devices.iter().filter_map(|index| facts.interface_at(*index)).collect();
         let kinds = devices.iter().map(|device| (device.name.as_str(), device.driver_kind.as_deref()));
         let mut choices = choices(config.mode, kinds).into_iter();
         let mut failed: Option<DatapathError> = None;
         let choice = loop {
             let Some(mut choice) = choices.next() else {
-                return Err(failed.map_or_else(|| anyhow!("the configuration names no interface"), Into::into));
+                return Err(
+                    failed.map_or_else(|| anyhow!("the configuration names no interface"), Into::into)
+                );
             };
             if let Some(error) = &failed {
                 choice.why = format!("{} ({error})", choice.why);

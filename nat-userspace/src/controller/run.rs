@@ -82,8 +82,20 @@ impl Controller {
         if batch.iter().all(is_discovery) {
             return;
         }
-        if let Err(error) = self.follow_host().await {
+        let concerned = batch.iter().any(|change| self.concerns_hops(change));
+        if let Err(error) = self.follow_host(concerned).await {
             tracing::warn!("the host has changed and the gateway cannot follow: {error:#}");
+        }
+    }
+
+    /// Whether packets of the gateway may leave otherwise after a change.
+    fn concerns_hops(&self, change: &HostChange) -> bool {
+        match change {
+            HostChange::Route | HostChange::Missed => true,
+            HostChange::Address => false,
+            HostChange::Link { ifindex } | HostChange::Neighbour { ifindex, .. } => {
+                self.plan.interfaces.contains_key(ifindex) || self.plan.devices.contains(ifindex)
+            }
         }
     }
 

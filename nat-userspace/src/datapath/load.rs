@@ -196,9 +196,10 @@ pub(super) fn xdp<'a>(object: &'a mut Ebpf, name: &str) -> &'a mut Xdp {
 
 /// The program of our own object for the TC hook.
 pub(super) fn tc(object: &mut Ebpf) -> &mut SchedClassifier {
-    object.program_mut(TC).and_then(|program| program.try_into().ok()).unwrap_or_else(|| {
-        unreachable!("the object is compiled with this crate and has the TC program {TC}")
-    })
+    object
+        .program_mut(TC)
+        .and_then(|program| program.try_into().ok())
+        .unwrap_or_else(|| unreachable!("the object is compiled with this crate and has the TC program {TC}"))
 }
 
 fn pinned_applied(path: &Path) -> Result<MapData, DatapathError> {

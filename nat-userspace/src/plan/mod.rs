@@ -327,3 +327,6 @@ fn target(target: &config::Target, config: &Config) -> Target {
 fn number_of<T>(objects: &[T], is_it: impl Fn(&T) -> bool) -> u16 {
     objects.iter().position(is_it).unwrap_or_default() as u16
 }
+
+#[cfg(test)]
+mod tests;

@@ -201,8 +201,13 @@ impl Rig {
         self.indexes.insert(name, index);
         let frame = frame.into();
         let (verdict, frame) = match HOOK.get() {
-            Hook::Xdp => self.datapath.translate(&frame, index).map(|(number, frame)| (Verdict::of_xdp(number), frame)),
-            Hook::Tc => self.datapath.translate_tc(&frame, index).map(|(number, frame)| (Verdict::of_tc(number), frame)),
+            Hook::Xdp => {
+                self.datapath.translate(&frame, index).map(|(number, frame)| (Verdict::of_xdp(number), frame))
+            }
+            Hook::Tc => self
+                .datapath
+                .translate_tc(&frame, index)
+                .map(|(number, frame)| (Verdict::of_tc(number), frame)),
         }
         .expect("the program can be run");
         Outcome { verdict, frame }

@@ -79,7 +79,8 @@ impl Settings {
     #[must_use]
     pub fn to_toml(&self) -> String {
         let mode = format!("[gateway]\nmode = \"{}\"\n\n", self.mode);
-        [mode, self.timeouts(), self.network(), self.elastic_ip(), self.policy(), self.appendix.clone()].concat()
+        [mode, self.timeouts(), self.network(), self.elastic_ip(), self.policy(), self.appendix.clone()]
+            .concat()
     }
 
     /// The same gateway by flags alone, as far as flags can say it.

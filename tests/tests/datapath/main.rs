@@ -24,8 +24,7 @@ use natgw_tests::datapath::Hook;
 use nix::unistd::Uid;
 
 /// Tests of frames that the TC hook never sees so: with a VLAN tag among their bytes, or without a whole header.
-const XDP_ONLY: [&str; 0] = [
-];
+const XDP_ONLY: [&str; 0] = [];
 
 fn main() -> ExitCode {
     let obstacle = (!Uid::effective().is_root()).then_some("run them as root");
@@ -48,10 +47,11 @@ fn main() -> ExitCode {
         route::trials(),
         translate::trials(),
     ];
-    let trials = trials.into_iter().flatten().flat_map(at_each_hook).map(|(name, hook, test)| match obstacle {
-        None => Trial::test(name, move || in_own_thread(hook, test)),
-        Some(reason) => Trial::test(name, move || Err(Failed::from(reason))).with_ignored_flag(!in_ci),
-    });
+    let trials =
+        trials.into_iter().flatten().flat_map(at_each_hook).map(|(name, hook, test)| match obstacle {
+            None => Trial::test(name, move || in_own_thread(hook, test)),
+            Some(reason) => Trial::test(name, move || Err(Failed::from(reason))).with_ignored_flag(!in_ci),
+        });
     libtest_mimic::run(&Arguments::from_args(), trials.collect()).exit_code()
 }
 

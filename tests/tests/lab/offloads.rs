@@ -54,7 +54,10 @@ fn with_offloads_an_upload_arrives_whole_in_packets_larger_than_the_mtu_on_tc(la
     let before = frames_received(lab)?;
     upload(lab)?;
     let frames = frames_received(lab)? - before;
-    ensure!(frames < UPLOAD as u64 / 4_000, "the upload took {frames} frames: segmentation was not left to the end");
+    ensure!(
+        frames < UPLOAD as u64 / 4_000,
+        "the upload took {frames} frames: segmentation was not left to the end"
+    );
     let status = gateway.json(&["status"])?;
     let counted = status["counters"]["outbound_packets"].as_u64().context("no counter outbound_packets")?;
     ensure!(counted > UPLOAD as u64 / 1_500, "{counted} packets are counted, fewer than a wire would carry");
@@ -128,7 +131,8 @@ fn pattern() -> Vec<u8> {
 
 /// Frames that the gateway's internal interface has received.
 fn frames_received(lab: &Lab) -> Result<u64> {
-    let links = lab.host(Node::Gateway).run(&["ip", "-j", "-s", "link", "show", "dev", lab.plan().internal()])?;
+    let links =
+        lab.host(Node::Gateway).run(&["ip", "-j", "-s", "link", "show", "dev", lab.plan().internal()])?;
     let links: serde_json::Value = serde_json::from_str(&links.stdout)?;
     links[0]["stats64"]["rx"]["packets"].as_u64().context("ip tells no received packets")
 }
