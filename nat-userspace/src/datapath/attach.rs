@@ -116,17 +116,19 @@ fn attach_tc(program: &mut SchedClassifier, interface: &str) -> Result<FdLink, P
 
 fn refused(interface: &str, hook: Hook, error: &ProgramError) -> DatapathError {
     let held = is(error, libc::EBUSY);
-    let remedy = match hook {
-        Hook::Tc if is(error, libc::EINVAL) => "; the TC hook needs Linux 6.6 or later: use mode = \"xdp\"",
-        Hook::Tc => "",
-        _ if held => "; another XDP program holds it: `ip link show` names it, detach it first",
-        _ if is(error, libc::EOPNOTSUPP) => {
-            "; its driver has no native XDP: use mode = \"auto\", \"tc\" or \"xdp-generic\""
-        }
-        _ if is(error, libc::EINVAL) || is(error, libc::ERANGE) => {
-            "; its MTU may be too large for native XDP (about 3,500 bytes): lower it, or use mode = \"tc\""
-        }
-        _ => "",
+    let invalid = is(error, libc::EINVAL);
+    let remedy = if hook == Hook::Tc && invalid {
+        "; the TC hook needs Linux 6.6 or later: use mode = \"xdp\""
+    } else if hook == Hook::Tc {
+        ""
+    } else if held {
+        "; another XDP program holds it: `ip link show` names it, detach it first"
+    } else if is(error, libc::EOPNOTSUPP) {
+        "; its driver has no native XDP: use mode = \"auto\", \"tc\" or \"xdp-generic\""
+    } else if invalid || is(error, libc::ERANGE) {
+        "; its MTU may be too large for native XDP (about 3,500 bytes): lower it, or use mode = \"tc\""
+    } else {
+        ""
     };
     DatapathError::Attach { interface: interface.to_owned(), cause: with_sources(error), remedy, held }
 }

@@ -58,7 +58,8 @@ impl Verdict {
     }
 
     /// How the hook of this thread says it: TC has one verdict for all that leaves.
-    fn at_this_hook(self) -> Self {
+    #[must_use]
+    pub fn at_this_hook(self) -> Self {
         if self == Self::Tx && HOOK.get() == Hook::Tc { Self::Redirect } else { self }
     }
 }
@@ -199,7 +200,7 @@ impl Rig {
             None => self.index(name),
         };
         self.indexes.insert(name, index);
-        let frame = frame.into();
+        let frame = addressed(side, frame.into());
         let (verdict, frame) = match HOOK.get() {
             Hook::Xdp => {
                 self.datapath.translate(&frame, index).map(|(number, frame)| (Verdict::of_xdp(number), frame))
@@ -219,7 +220,7 @@ impl Rig {
     /// If anything is not as expected.
     #[track_caller]
     pub fn expect(&mut self, side: Side, frame: impl Into<Vec<u8>>, expected: Expected) {
-        let sent = frame.into();
+        let sent = addressed(side, frame.into());
         let before = self.state();
         let Outcome { verdict, frame } = self.send(side, &sent[..]);
         let after = self.state();
@@ -313,6 +314,15 @@ impl Rig {
         assert_eq!(after.half_open(), [], "no flow loses its other half");
         (released, idle)
     }
+}
+
+/// The frame as the link would bring it: TC leaves alone what is addressed to another interface's MAC address, and tests
+/// of where a packet may arrive need not care.
+fn addressed(side: Side, mut frame: Vec<u8>) -> Vec<u8> {
+    if HOOK.get() == Hook::Tc && frame.first().is_some_and(|first| first & 1 == 0) {
+        frame[..6].copy_from_slice(&side.mac());
+    }
+    frame
 }
 
 /// The data plane keeps state per CPU.

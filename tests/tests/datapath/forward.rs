@@ -95,11 +95,11 @@ fn on_one_interface_no_internal_address_answers_the_outside() {
     rig.expect(Nic, &request, outbound(&leaving).opening().turned_round());
     let probe = on_nic(leaving.answer().ttl(1));
     let Outcome { verdict, frame } = rig.send(Nic, &probe);
-    assert_eq!(verdict, Verdict::Tx);
+    assert_eq!(verdict, Verdict::Tx.at_this_hook());
     assert_eq!(frame[26..30], EXTERNAL_ADDRESS.octets(), "the source of the time exceeded");
     let probe = request.ttl(1);
     let Outcome { verdict, frame } = rig.send(Nic, &probe);
-    assert_eq!(verdict, Verdict::Tx);
+    assert_eq!(verdict, Verdict::Tx.at_this_hook());
     assert_eq!(frame[26..30], INTERNAL_ADDRESS.octets(), "the source of the time exceeded");
 }
 
