@@ -13,6 +13,7 @@ use aya::programs::{
 use super::{
     Datapath, DatapathError, Hook, Pins,
     error::with_sources,
+    link::take_off,
     load::{AGE, PROGRAM, TC, tc, xdp},
 };
 
@@ -30,7 +31,7 @@ impl Datapath {
         before: Option<Hook>,
     ) -> Result<(), DatapathError> {
         let path = pins.link(interface);
-        let remove = || fs::remove_file(&path).map_err(DatapathError::pin("remove", &path));
+        let remove = || take_off(&path);
         if path.exists() {
             if before == Some(hook) && self.replace(&path, hook)? {
                 return Ok(());
@@ -82,8 +83,7 @@ impl Datapath {
     /// # Errors
     /// [`DatapathError::Pin`] if the pin directory refuses.
     pub fn detach(&self, pins: &Pins, interface: &str) -> Result<(), DatapathError> {
-        let path = pins.link(interface);
-        fs::remove_file(&path).map_err(DatapathError::pin("remove", &path))
+        take_off(&pins.link(interface))
     }
 
     /// Pins the programs in the place of those pinned before.

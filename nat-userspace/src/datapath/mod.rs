@@ -7,6 +7,7 @@ mod batch;
 mod driver;
 mod error;
 mod hook;
+mod link;
 mod load;
 mod log;
 mod maps;

@@ -16,7 +16,7 @@ use std::{
 use nat_common::SCHEMA;
 use nix::fcntl::{Flock, FlockArg};
 
-use super::DatapathError;
+use super::{DatapathError, link::take_off};
 
 /// A pin directory.
 #[derive(Clone, Debug)]
@@ -107,8 +107,7 @@ impl Pins {
     /// [`DatapathError::Pin`] naming what could not be removed.
     pub fn remove(&self) -> Result<(), DatapathError> {
         for interface in self.attached()? {
-            let link = self.link(&interface);
-            fs::remove_file(&link).map_err(DatapathError::pin("remove", &link))?;
+            take_off(&self.link(&interface))?;
         }
         remove_tree(&self.root)
     }

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::Ipv4Addr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -17,8 +17,14 @@ use crate::lab::{ELASTIC_IP, GATEWAY_INTERNAL, H1, Lab, Node, ROUTER, S1};
 pub fn page(lab: &Lab, nginx: &Nginx) -> Result<String> {
     let output = lab.host(Node::H1).run(&["curl", "-sS", "-m5", &format!("http://{S1}/")])?;
     ensure!(output.stdout == PAGE, "curl got another page: {:?}", output.stdout);
+    // The line may come a moment after the page.
+    let elastic_ip = ELASTIC_IP.to_string();
+    let deadline = Instant::now() + Duration::from_secs(3);
+    while nginx.clients()?.last() != Some(&elastic_ip) && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(20));
+    }
     let client = nginx.clients()?.last().cloned().context("nginx has logged no client")?;
-    ensure!(client == ELASTIC_IP.to_string(), "nginx has logged {client}, not the Elastic IP {ELASTIC_IP}");
+    ensure!(client == elastic_ip, "nginx has logged {client}, not the Elastic IP {ELASTIC_IP}");
     Ok(format!("{H1} got {:?} from {S1}; nginx logged {client}", PAGE.trim()))
 }
 
