@@ -1,4 +1,4 @@
-//! natgw: a NAT gateway in XDP, with the behaviour of AWS's.
+//! natgw: a NAT gateway in XDP and TC, with the behaviour of AWS's.
 
 pub mod bench;
 pub mod cli;

@@ -14,7 +14,7 @@ pub use flows::FlowsArgs;
 pub use listing::{DropsArgs, EipVerb, ListArgs, NaclVerb, RouteVerb, StatusArgs};
 pub use run::{DataPlaneLog, RunArgs};
 
-/// A NAT gateway in XDP: private subnets reach the internet from Elastic IPs, replies come back, nothing else comes in
+/// A NAT gateway in XDP and TC: private subnets reach the internet from Elastic IPs, replies come back, nothing else comes in
 #[derive(Debug, Parser)]
 #[command(name = "natgw", version, arg_required_else_help = true)]
 #[command(after_help = EXIT_CODES, after_long_help = AFTER_HELP)]
@@ -49,8 +49,8 @@ Exit codes:
   1  no: nothing is running, nothing was found
   2  failure or bad input: usage, configuration, a missing interface, no privilege, a kernel too old
 
-Reading (status, flows, drops, eip, nacl, route) works from the pinned maps, also while no controller runs. What
-touches the data plane needs root; check, config, completions and man do not.";
+Reading (status, flows, drops, eip, nacl, route) works from the pinned maps, also while no controller runs.
+What touches the data plane needs root; check, config, completions and man do not.";
 
 /// What `natgw` does.
 #[derive(Debug, Subcommand)]
@@ -59,7 +59,7 @@ pub enum Verb {
     ///
     /// The configuration is a file, or the flags of the common case: every private host behind one NAT gateway,
     /// everything allowed. When programs are attached and configured, one line `ready generation=N` goes to stdout; logs
-    /// go to stderr. A second `natgw run` takes over what a first one left.
+    /// go to stderr. A second `natgw run` takes over from a first one, which ends if it still runs; no packet is lost.
     Run(RunArgs),
     /// Validate a configuration and print the plan
     ///
@@ -84,15 +84,16 @@ pub enum Verb {
     /// Route tables
     #[command(subcommand)]
     Route(RouteVerb),
-    /// Measure the loaded data plane on this host: nanoseconds per packet
+    /// Measure the data plane on this host: nanoseconds per packet
     ///
-    /// Runs the data plane on packets in memory, beside an empty XDP program, and says what that means for line rate: both
-    /// directions, established and new sessions. The running gateway is not disturbed, apart from the processor time.
+    /// Loads a data plane of its own, with a configuration of its own (NACLs of 100 rules), and runs it on packets in
+    /// memory, beside an empty XDP program and one that only forwards; and says what that means for line rate: both
+    /// directions, established and new sessions. A running gateway is not disturbed, apart from the processor time.
     Bench(BenchArgs),
     /// Take the data plane off: programs, links and maps
     ///
-    /// Detaches every interface and removes what is pinned. All sessions end, and packets are no longer translated. Stop
-    /// a running controller first. Exit code 1 says that nothing was attached.
+    /// Detaches every interface, removes what is pinned and the Elastic IPs that natgw added. A running controller ends
+    /// first. All sessions end, and packets are no longer translated. Exit code 1 says that nothing was attached.
     Detach,
     /// The configuration file
     #[command(subcommand)]

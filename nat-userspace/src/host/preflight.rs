@@ -34,8 +34,7 @@ const BPFFS: &str = "/sys/fs/bpf";
 pub enum PreflightError {
     /// The kernel lacks what the data plane calls.
     #[error(
-        "kernel {0} is too old: natgw needs {OLDEST_KERNEL} or newer, for bpf_ktime_get_coarse_ns and the MTU \
-         that bpf_fib_lookup answers with; upgrade the kernel"
+        "kernel {0} is too old: natgw needs {OLDEST_KERNEL} or newer, for bpf_xdp_load_bytes; upgrade the kernel"
     )]
     KernelTooOld(KernelVersion),
     /// The kernel's release does not begin with a version.
