@@ -53,13 +53,13 @@ pub const RULES: &[Rule] = &[
     },
     Rule {
         directory: "nat-ebpf/src",
-        modules: AllBut(&["bench", "xdp"]),
+        modules: AllBut(&["bench", "rig", "xdp"]),
         forbidden: r"\bxdp_md\b|\bbpf_xdp_\w+|\bdata_end\b|\bas \*(?:const|mut) [^c]",
         why: "only the hook's own module touches packet memory, so that the path stays one for every hook",
     },
     Rule {
         directory: "nat-ebpf/src",
-        modules: AllBut(&["bench", "main"]),
+        modules: AllBut(&["bench", "main", "rig"]),
         forbidden: r"\bxdp_action\b",
         why: "verdicts are given in one place, `main`",
     },

@@ -10,6 +10,7 @@ mod load;
 mod log;
 mod maps;
 mod pins;
+mod rig;
 mod sessions;
 
 pub use applied::{Applied, AppliedInterface};
@@ -20,4 +21,5 @@ pub use load::{Datapath, LoadOptions};
 pub use log::forward_log;
 pub use maps::Maps;
 pub use pins::{Lock, Pins};
+pub use rig::{Link, Redirect, Rig};
 pub use sessions::{Flow, Session, now};

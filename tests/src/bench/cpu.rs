@@ -1,0 +1,113 @@
+//! One core's time: who used it, and how steadily it runs.
+
+use std::fs;
+use std::hint::black_box;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::time::{ClockId, clock_gettime};
+use nix::unistd::Pid;
+
+/// The core that carries the packets, and the thread that serves its software interrupts.
+#[derive(Clone, Debug)]
+pub struct Core {
+    number: usize,
+    ksoftirqd: Option<String>,
+}
+
+impl Core {
+    /// The last core that this process may run on: the first ones serve more interrupts.
+    ///
+    /// # Errors
+    /// When the kernel does not tell which cores there are.
+    pub fn last() -> Result<Self> {
+        let set = sched_getaffinity(Pid::from_raw(0)).context("cannot tell which cores there are")?;
+        let allowed = (0..CpuSet::count()).rev().find(|core| set.is_set(*core).unwrap_or(false));
+        let number = allowed.context("this process may run on no core")?;
+        Ok(Self { number, ksoftirqd: schedstat_of(&format!("ksoftirqd/{number}")) })
+    }
+
+    /// Its number.
+    #[must_use]
+    pub const fn number(&self) -> usize {
+        self.number
+    }
+
+    /// Moves the calling thread there.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn pin(&self) -> Result<()> {
+        let mut set = CpuSet::new();
+        set.set(self.number)?;
+        sched_setaffinity(Pid::from_raw(0), &set)
+            .with_context(|| format!("cannot move to core {}", self.number))
+    }
+
+    /// What the calling thread and this core's software interrupts have used so far.
+    ///
+    /// # Errors
+    /// When the kernel does not tell.
+    pub fn used(&self) -> Result<Duration> {
+        let thread = Duration::from(clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)?);
+        let softirq = match &self.ksoftirqd {
+            Some(path) => on_cpu(path)?,
+            None => Duration::ZERO,
+        };
+        Ok(thread + softirq)
+    }
+
+    /// The time of a fixed piece of work in registers and memory: on a quiet core always the same.
+    ///
+    /// # Errors
+    /// When the calling thread cannot move there.
+    pub fn canary(&self) -> Result<Duration> {
+        self.pin()?;
+        let mut memory = vec![1_u64; CANARY_WORDS];
+        let begin = clock_gettime(ClockId::CLOCK_MONOTONIC)?;
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        for _ in 0..CANARY_STEPS {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            let place = state as usize % CANARY_WORDS;
+            memory[place] = memory[place].wrapping_add(state);
+        }
+        black_box(&memory);
+        Ok(Duration::from(clock_gettime(ClockId::CLOCK_MONOTONIC)?) - Duration::from(begin))
+    }
+}
+
+/// The CPU time that the process `pid` has used, all its threads together.
+///
+/// # Errors
+/// When it is gone.
+pub fn of_process(pid: Pid) -> Result<Duration> {
+    let mut sum = Duration::ZERO;
+    for thread in fs::read_dir(format!("/proc/{pid}/task"))?.flatten() {
+        sum += on_cpu(&thread.path().join("schedstat").to_string_lossy())?;
+    }
+    Ok(sum)
+}
+
+/// The first field of a `schedstat`: nanoseconds on a CPU.
+fn on_cpu(path: &str) -> Result<Duration> {
+    let text = fs::read_to_string(path).with_context(|| format!("cannot read {path}"))?;
+    let first = text.split_whitespace().next().unwrap_or_default();
+    Ok(Duration::from_nanos(first.parse().with_context(|| format!("{path}: {text:?} is no time"))?))
+}
+
+/// The `schedstat` of the kernel thread with this name, if this host shows it.
+fn schedstat_of(name: &str) -> Option<String> {
+    let entries = fs::read_dir("/proc").ok()?.flatten();
+    let named = |entry: &fs::DirEntry| {
+        fs::read_to_string(entry.path().join("comm")).is_ok_and(|comm| comm.trim() == name)
+    };
+    let path = entries.into_iter().find(named)?.path().join("schedstat");
+    path.is_file().then(|| path.to_string_lossy().into_owned())
+}
+
+/// 16 MiB: beyond the caches of a core.
+const CANARY_WORDS: usize = 1 << 21;
+const CANARY_STEPS: usize = 2_000_000;
