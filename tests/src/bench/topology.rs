@@ -114,8 +114,9 @@ impl Topology {
             );
             ip(&host, &script)?;
             for (host, name) in [(&host, END), (&self.gateway(), peer)] {
-                host.run(&["ethtool", "-K", name, "gro", "on"])?;
                 ip(host, &format!("link set dev {name} up\n"))?;
+                // Only an interface that is up tells its peer that it takes redirected frames.
+                host.run(&["ethtool", "-K", name, "gro", "on"])?;
             }
         }
         Ok(())
