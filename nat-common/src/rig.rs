@@ -144,8 +144,10 @@ mod tests {
 
     #[test]
     fn no_two_flows_are_the_same() {
-        let tuples: HashSet<_> =
-            (0..300_000).map(|number| flow(pattern::SPREAD, number)).map(|f| (f.host, f.port, f.remote)).collect();
+        let tuples: HashSet<_> = (0..300_000)
+            .map(|number| flow(pattern::SPREAD, number))
+            .map(|f| (f.host, f.port, f.remote))
+            .collect();
         assert_eq!(tuples.len(), 300_000);
     }
 

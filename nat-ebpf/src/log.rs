@@ -15,7 +15,9 @@ pub fn refused<C: EbpfContext>(context: &C, reason: DropReason, parsed: &Parsed)
     let port = u16::from_be(parsed.key.destination_port);
     match reason {
         DropReason::NotConfigured => error!(context, "a packet met no configuration"),
-        DropReason::TableFull => error!(context, "the session table is full: {:i} to {:i}:{}", source, destination, port),
+        DropReason::TableFull => {
+            error!(context, "the session table is full: {:i} to {:i}:{}", source, destination, port)
+        }
         DropReason::ErrorPortAllocation => {
             warn!(context, "no free port: {:i} to {:i}:{}", source, destination, port);
         }

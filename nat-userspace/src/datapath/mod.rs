@@ -21,5 +21,5 @@ pub use load::{Datapath, LoadOptions};
 pub use log::forward_log;
 pub use maps::Maps;
 pub use pins::{Lock, Pins};
-pub use rig::{Link, Redirect, Rig};
+pub use rig::{Link, Redirect, Rig, map_memory};
 pub use sessions::{Flow, Session, now};

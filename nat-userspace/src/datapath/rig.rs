@@ -2,13 +2,21 @@
 //!
 //! Interfaces are those of the calling thread's network namespace.
 
+use std::{
+    fs,
+    os::fd::{AsFd, AsRawFd},
+    path::Path,
+};
+
 use aya::{
     Ebpf, EbpfLoader, TestRun, TestRunOptions,
     maps::{Array, DevMap, Map, MapData, PerCpuArray, PerCpuValues},
     programs::{
-        ProgramError, SchedClassifier, TcAttachType, TestRunAttrs, XdpMode, tc::SchedClassifierLink, xdp::XdpLink,
+        ProgramError, SchedClassifier, TcAttachType, TestRunAttrs, XdpMode, tc::SchedClassifierLink,
+        xdp::XdpLink,
     },
 };
+use aya_obj::generated::BPF_F_NO_PREALLOC;
 use nat_common::rig::{Expectation, Orders, Seen, Tally, Way};
 
 use super::{
@@ -198,6 +206,22 @@ impl Rig {
     }
 }
 
+/// Bytes of kernel memory of the map pinned at `path`, and whether it has that memory from the start rather than as it
+/// fills.
+///
+/// # Errors
+/// [`DatapathError::Access`] if there is no such map, or the kernel does not tell.
+pub fn map_memory(path: &Path) -> Result<(u64, bool), DatapathError> {
+    const NAME: &str = "FLOWS4";
+    let map = MapData::from_pin(path).map_err(DatapathError::access("open", NAME))?;
+    let info = map.info().map_err(DatapathError::access("look at", NAME))?;
+    let file = format!("/proc/self/fdinfo/{}", map.fd().as_fd().as_raw_fd());
+    let text = fs::read_to_string(file).map_err(DatapathError::access("measure", NAME))?;
+    let bytes = text.lines().find_map(|line| line.strip_prefix("memlock:")?.trim().parse().ok());
+    let problem = || DatapathError::Map { name: NAME, problem: "does not tell its memory".into() };
+    Ok((bytes.ok_or_else(problem)?, info.map_flags() & BPF_F_NO_PREALLOC == 0))
+}
+
 impl Redirect {
     const fn program(self) -> &'static str {
         match self {
@@ -209,9 +233,10 @@ impl Redirect {
 }
 
 fn classifier(object: &mut Ebpf) -> &mut SchedClassifier {
-    object.program_mut(TC).and_then(|program| program.try_into().ok()).unwrap_or_else(|| {
-        unreachable!("the object is compiled with this crate and has the TC program {TC}")
-    })
+    object
+        .program_mut(TC)
+        .and_then(|program| program.try_into().ok())
+        .unwrap_or_else(|| unreachable!("the object is compiled with this crate and has the TC program {TC}"))
 }
 
 fn refused(program: &'static str) -> impl FnOnce(ProgramError) -> DatapathError {

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::hint::black_box;
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -45,50 +46,57 @@ impl Core {
             .with_context(|| format!("cannot move to core {}", self.number))
     }
 
+    /// What the calling thread has used of any core.
+    ///
+    /// # Errors
+    /// When the kernel does not tell.
+    pub fn thread() -> Result<Duration> {
+        Ok(Duration::from(clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)?))
+    }
+
     /// What the calling thread and this core's software interrupts have used so far.
     ///
     /// # Errors
     /// When the kernel does not tell.
     pub fn used(&self) -> Result<Duration> {
-        let thread = Duration::from(clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)?);
         let softirq = match &self.ksoftirqd {
             Some(path) => on_cpu(path)?,
             None => Duration::ZERO,
         };
-        Ok(thread + softirq)
+        Ok(Self::thread()? + softirq)
     }
 
     /// The time of a fixed piece of work in registers and memory: on a quiet core always the same.
     ///
     /// # Errors
-    /// When the calling thread cannot move there.
+    /// When no thread can move there.
     pub fn canary(&self) -> Result<Duration> {
-        self.pin()?;
-        let mut memory = vec![1_u64; CANARY_WORDS];
-        let begin = clock_gettime(ClockId::CLOCK_MONOTONIC)?;
-        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-        for _ in 0..CANARY_STEPS {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            let place = state as usize % CANARY_WORDS;
-            memory[place] = memory[place].wrapping_add(state);
+        // A thread of its own: children of the calling thread must not inherit its core.
+        let work = || {
+            self.pin()?;
+            let begin = clock_gettime(ClockId::CLOCK_MONOTONIC)?;
+            work();
+            Ok(Duration::from(clock_gettime(ClockId::CLOCK_MONOTONIC)?) - Duration::from(begin))
+        };
+        match thread::scope(|scope| scope.spawn(work).join()) {
+            Ok(time) => time,
+            Err(panic) => std::panic::resume_unwind(panic),
         }
-        black_box(&memory);
-        Ok(Duration::from(clock_gettime(ClockId::CLOCK_MONOTONIC)?) - Duration::from(begin))
     }
 }
 
-/// The CPU time that the process `pid` has used, all its threads together.
-///
-/// # Errors
-/// When it is gone.
-pub fn of_process(pid: Pid) -> Result<Duration> {
-    let mut sum = Duration::ZERO;
-    for thread in fs::read_dir(format!("/proc/{pid}/task"))?.flatten() {
-        sum += on_cpu(&thread.path().join("schedstat").to_string_lossy())?;
+/// Steps through random places of a table that no core's caches hold.
+fn work() {
+    let mut memory = vec![1_u64; CANARY_WORDS];
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    for _ in 0..CANARY_STEPS {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        let place = state as usize % CANARY_WORDS;
+        memory[place] = memory[place].wrapping_add(state);
     }
-    Ok(sum)
+    black_box(&memory);
 }
 
 /// The first field of a `schedstat`: nanoseconds on a CPU.
@@ -108,6 +116,6 @@ fn schedstat_of(name: &str) -> Option<String> {
     path.is_file().then(|| path.to_string_lossy().into_owned())
 }
 
-/// 16 MiB: beyond the caches of a core.
+/// 16 MiB.
 const CANARY_WORDS: usize = 1 << 21;
 const CANARY_STEPS: usize = 2_000_000;

@@ -76,7 +76,8 @@ impl Kind {
     /// The external addresses that its packets may come from, in network order.
     #[must_use]
     pub fn sources(&self) -> [u32; 2] {
-        let [elastic_ip, own] = [ELASTIC_IP, GATEWAY_EXTERNAL].map(|address| u32::from_ne_bytes(address.octets()));
+        let [elastic_ip, own] =
+            [ELASTIC_IP, GATEWAY_EXTERNAL].map(|address| u32::from_ne_bytes(address.octets()));
         match self {
             Self::Bare | Self::Fib | Self::BareTc | Self::Routing => [0; 2],
             Self::Nftables | Self::Iptables => [own; 2],

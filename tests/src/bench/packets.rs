@@ -10,9 +10,7 @@ use nix::net::if_::if_nametoindex;
 
 use crate::bench::cpu::Core;
 use crate::bench::gateway::{Gateway, Kind};
-use crate::bench::topology::{
-    CLIENT_MAC, END, EXTERNAL_MAC, INTERNAL_MAC, Mac, SERVER_MAC, words,
-};
+use crate::bench::topology::{CLIENT_MAC, END, EXTERNAL_MAC, INTERNAL_MAC, Mac, SERVER_MAC, words};
 use crate::lab::host::Host;
 
 /// What is sent.
@@ -62,10 +60,8 @@ impl<'a> Road<'a> {
     /// When the kernel refuses.
     pub fn new(gateway: &Gateway, kind: &'a Kind, rig: &'a mut Rig, core: &'a Core) -> Result<Self> {
         let (client, server) = (gateway.topology.client(), gateway.topology.server());
-        let sinks = [
-            client.within(|| Ok(rig.attach_sink(END)?))?,
-            server.within(|| Ok(rig.attach_sink(END)?))?,
-        ];
+        let sinks =
+            [client.within(|| Ok(rig.attach_sink(END)?))?, server.within(|| Ok(rig.attach_sink(END)?))?];
         Ok(Self { rig, core, kind, client, server, _sinks: sinks })
     }
 

@@ -3,11 +3,8 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    match natgw_tests::bench::run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::from(2)
-        }
-    }
+    natgw_tests::bench::run().unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::from(2)
+    })
 }

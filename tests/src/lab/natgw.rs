@@ -7,8 +7,8 @@ use std::{env, fs};
 use anyhow::{Context, Result, bail};
 use nix::mount::{MsFlags, mount};
 use nix::sys::signal::Signal;
-use nix::unistd::Pid;
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
+use nix::unistd::Pid;
 use serde_json::Value;
 
 use crate::lab::host::Host;
@@ -290,7 +290,10 @@ impl Drop for Natgw {
             let _ = fs::write(self.config.with_extension("log"), controller.stderr());
         }
         self.kill9();
-        if let Err(error) = self.take_off() {
+        // One that was refused its configuration has left nothing.
+        if self.pins.exists()
+            && let Err(error) = self.take_off()
+        {
             eprintln!("{error:#}");
         }
         // bpffs allows removing files one by one, which is what remove_dir_all does; usually there is nothing left.
