@@ -196,12 +196,13 @@ impl Rig {
             ..TestRunOptions::new()
         };
         let run = xdp(&mut self.object, GENERATOR).test_run(options);
-        run.map(drop).map_err(|error| DatapathError::TestRun {
-            program: GENERATOR,
-            cause: match error {
-                ProgramError::SyscallError(error) => error.io_error,
-                other => std::io::Error::other(other),
-            },
+        run.map(drop).map_err(|error| {
+            let cause = if let ProgramError::SyscallError(error) = error {
+                error.io_error
+            } else {
+                std::io::Error::other(error)
+            };
+            DatapathError::TestRun { program: GENERATOR, cause }
         })
     }
 }
