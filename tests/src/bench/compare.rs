@@ -39,7 +39,7 @@ pub fn compare(options: &Options) -> Result<Results> {
         rig: Rig::load(most)?,
         core,
         results: Results::default(),
-        limits: Vec::new(),
+        limits: Limits::default(),
     };
     comparison.all()?;
     Ok(comparison.results)
@@ -51,7 +51,7 @@ struct Comparison<'a> {
     canary: Canary,
     rig: Rig,
     results: Results,
-    limits: Vec<Limits>,
+    limits: Limits,
 }
 
 impl Comparison<'_> {
@@ -138,7 +138,7 @@ impl Comparison<'_> {
         match Gateway::start(kind, &mut self.rig, sessions) {
             Ok(gateway) => {
                 if kind.tracks() {
-                    self.limits.push(Limits::raise(sessions * 2)?);
+                    self.limits.raise(sessions * 2)?;
                 }
                 Ok(Some(gateway))
             }

@@ -1,19 +1,21 @@
 //! The kernel's connection tracking: room for as many sessions as are measured, and an empty table afterwards.
 
+use std::collections::BTreeMap;
 use std::fs;
+use std::os::fd::AsRawFd;
 
 use anyhow::{Context, Result};
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket};
-use std::os::fd::AsRawFd;
 
 use crate::lab::host::Host;
 
 const MAX: &str = "/proc/sys/net/netfilter/nf_conntrack_max";
 const BUCKETS: &str = "/sys/module/nf_conntrack/parameters/hashsize";
 
-/// Raised limits of the host's connection tracking; put back when dropped.
+/// Limits of the host's connection tracking, put back when dropped.
+#[derive(Default)]
 pub struct Limits {
-    before: Vec<(&'static str, String)>,
+    before: BTreeMap<&'static str, String>,
 }
 
 impl Limits {
@@ -21,17 +23,16 @@ impl Limits {
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub fn raise(sessions: u32) -> Result<Self> {
-        let mut limits = Self { before: Vec::new() };
+    pub fn raise(&mut self, sessions: u32) -> Result<()> {
         for file in [MAX, BUCKETS] {
-            let Ok(before) = fs::read_to_string(file) else { continue };
+            let before = fs::read_to_string(file).with_context(|| format!("cannot read {file}"))?;
             if before.trim().parse::<u32>().is_ok_and(|before| before >= sessions) {
                 continue;
             }
             fs::write(file, sessions.to_string()).with_context(|| format!("cannot write {file}"))?;
-            limits.before.push((file, before));
+            self.before.entry(file).or_insert(before);
         }
-        Ok(limits)
+        Ok(())
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::hint::black_box;
+use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use nix::unistd::Pid;
 pub struct Core {
     number: usize,
     ksoftirqd: Option<String>,
+    separate: bool,
 }
 
 impl Core {
@@ -26,7 +28,11 @@ impl Core {
         let set = sched_getaffinity(Pid::from_raw(0)).context("cannot tell which cores there are")?;
         let allowed = (0..CpuSet::count()).rev().find(|core| set.is_set(*core).unwrap_or(false));
         let number = allowed.context("this process may run on no core")?;
-        Ok(Self { number, ksoftirqd: schedstat_of(&format!("ksoftirqd/{number}")) })
+        Ok(Self {
+            number,
+            ksoftirqd: schedstat_of(&format!("ksoftirqd/{number}")),
+            separate: irq_time_is_separate(),
+        })
     }
 
     /// Its number.
@@ -63,7 +69,14 @@ impl Core {
             Some(path) => on_cpu(path)?,
             None => Duration::ZERO,
         };
-        Ok(Self::thread()? + softirq)
+        let interrupts = if self.separate { self.interrupts()? } else { Duration::ZERO };
+        Ok(Self::thread()? + softirq + interrupts)
+    }
+
+    /// What interrupts have used of this core, to 10 ms.
+    fn interrupts(&self) -> Result<Duration> {
+        let stat = fs::read_to_string("/proc/stat").context("cannot read /proc/stat")?;
+        interrupts_in(&stat, self.number).with_context(|| format!("/proc/stat: no core {}", self.number))
     }
 
     /// The time of a fixed piece of work in registers and memory: on a quiet core always the same.
@@ -83,6 +96,24 @@ impl Core {
             Err(panic) => std::panic::resume_unwind(panic),
         }
     }
+}
+
+/// Times of hard and software interrupts of a core in /proc/stat, which counts in hundredths of a second.
+fn interrupts_in(stat: &str, core: usize) -> Option<Duration> {
+    let name = format!("cpu{core} ");
+    let mut times = stat.lines().find_map(|line| line.strip_prefix(&name))?.split_whitespace().skip(5);
+    let (hard, soft): (u64, u64) = (times.next()?.parse().ok()?, times.next()?.parse().ok()?);
+    Some(Duration::from_millis((hard + soft) * 10))
+}
+
+/// Whether this kernel takes the time of interrupts out of the time of the thread that they interrupt.
+fn irq_time_is_separate() -> bool {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let config = fs::read_to_string(format!("/boot/config-{}", release.trim())).unwrap_or_else(|_| {
+        let output = Command::new("zcat").arg("/proc/config.gz").output();
+        output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default()
+    });
+    config.lines().any(|line| line == "CONFIG_IRQ_TIME_ACCOUNTING=y")
 }
 
 /// Steps through random places of a table that no core's caches hold.
@@ -119,3 +150,15 @@ fn schedstat_of(name: &str) -> Option<String> {
 /// 16 MiB.
 const CANARY_WORDS: usize = 1 << 21;
 const CANARY_STEPS: usize = 2_000_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn interrupts_are_read_from_the_line_of_their_core() {
+        let stat = "cpu  1 2 3 4 5 60 70 8\ncpu1 1 2 3 4 5 6 7 8\ncpu11 1 2 3 4 5 9 9 8\n";
+        assert_eq!(interrupts_in(stat, 1), Some(Duration::from_millis(130)));
+        assert_eq!(interrupts_in(stat, 2), None);
+    }
+}
