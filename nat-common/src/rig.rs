@@ -139,12 +139,12 @@ pub struct Way {
 mod tests {
     use super::*;
 
-    extern crate std;
-    use std::collections::HashSet;
+    extern crate alloc;
+    use alloc::collections::BTreeSet;
 
     #[test]
     fn no_two_flows_are_the_same() {
-        let tuples: HashSet<_> = (0..300_000)
+        let tuples: BTreeSet<_> = (0..300_000)
             .map(|number| flow(pattern::SPREAD, number))
             .map(|f| (f.host, f.port, f.remote))
             .collect();
@@ -155,7 +155,7 @@ mod tests {
     fn no_two_hosts_use_one_port_toward_one_remote_even_among_sixteen_million() {
         let last = flow(pattern::SPREAD, 16_777_215);
         assert_eq!(last.port, 1_024 + 255 * 64 + 63);
-        let ports: HashSet<_> =
+        let ports: BTreeSet<_> =
             (0..300_000).map(|number| flow(pattern::SPREAD, number)).map(|f| (f.port, f.remote)).collect();
         assert_eq!(ports.len(), 300_000);
     }
