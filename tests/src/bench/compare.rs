@@ -1,5 +1,6 @@
 //! The whole comparison: every gateway in turn, forth and back, each started freshly for every run.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -40,6 +41,7 @@ pub fn compare(options: &Options) -> Result<Results> {
         core,
         results: Results::default(),
         limits: Limits::default(),
+        present: BTreeSet::new(),
     };
     comparison.all()?;
     Ok(comparison.results)
@@ -52,6 +54,8 @@ struct Comparison<'a> {
     rig: Rig,
     results: Results,
     limits: Limits,
+    /// Gateways that have been started: a later failure is not for lack of them.
+    present: BTreeSet<String>,
 }
 
 impl Comparison<'_> {
@@ -137,11 +141,13 @@ impl Comparison<'_> {
     fn start(&mut self, kind: &Kind, sessions: u32) -> Result<Option<Gateway>> {
         match Gateway::start(kind, &mut self.rig, sessions) {
             Ok(gateway) => {
+                self.present.insert(kind.to_string());
                 if kind.tracks() {
                     self.limits.raise(sessions * 2)?;
                 }
                 Ok(Some(gateway))
             }
+            Err(error) if self.present.contains(&kind.to_string()) => Err(error),
             Err(error) => {
                 let why = format!("{error:#}");
                 let why = why.lines().last().unwrap_or_default().trim().to_owned();
