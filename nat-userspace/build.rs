@@ -7,7 +7,7 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-const OBJECTS: [&str; 2] = ["natgw-xdp", "natgw-bench"];
+const OBJECTS: [&str; 3] = ["natgw-xdp", "natgw-bench", "natgw-rig"];
 const TARGET: &str = "bpfel-unknown-none";
 const TOOLCHAIN: &str = "nightly";
 

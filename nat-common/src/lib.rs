@@ -18,6 +18,7 @@ pub mod flow;
 pub mod nacl;
 pub mod pool;
 pub mod protocol;
+pub mod rig;
 pub mod route;
 pub mod tcp;
 

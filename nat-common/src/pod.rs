@@ -1,6 +1,6 @@
 //! `aya::Pod` for everything user space reads from or writes to maps.
 
-use crate::{bench, config, counter, drop, event, flow, nacl, pool, route};
+use crate::{bench, config, counter, drop, event, flow, nacl, pool, rig, route};
 
 macro_rules! pod {
     ($($type:ty),* $(,)?) => {
@@ -30,6 +30,11 @@ pod!(
     pool::ElasticIpKey,
     pool::Gateway,
     pool::PortRange,
+    rig::Expectation,
+    rig::Orders,
+    rig::Seen,
+    rig::Tally,
+    rig::Way,
     route::Prefix,
     route::Subnet,
     route::Target,

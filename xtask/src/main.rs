@@ -1,5 +1,6 @@
 //! natgw's development tasks: `cargo xtask --help`.
 
+mod bench;
 mod build;
 mod demo;
 mod docs;
@@ -40,6 +41,9 @@ enum Task {
     },
     /// Run every test; those that need root ask for it (sudo)
     Test(test::Options),
+    /// Compare natgw with the kernel's NAT, other gateways and this machine's limits
+    #[command(disable_help_flag = true)]
+    Bench(bench::Options),
     /// Run natgw in a lab of network namespaces and show what it does
     Demo,
     /// Check format, lints, architecture rules and docs
@@ -58,6 +62,7 @@ fn main() -> ExitCode {
         Task::Setup { check: false } => setup::everything().map(|()| ExitCode::SUCCESS),
         Task::Build { release } => build::default_members(release).map(|()| ExitCode::SUCCESS),
         Task::Test(options) => test::run(&options),
+        Task::Bench(options) => bench::run(&options),
         Task::Demo => demo::run(),
         Task::Lint => lint::run(),
         Task::Docs { check: true } => docs::check(),

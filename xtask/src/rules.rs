@@ -53,13 +53,13 @@ pub const RULES: &[Rule] = &[
     },
     Rule {
         directory: "nat-ebpf/src",
-        modules: AllBut(&["bench", "xdp", "tc"]),
+        modules: AllBut(&["bench", "rig", "xdp", "tc"]),
         forbidden: r"\bxdp_md\b|\b__sk_buff\b|\bbpf_(?:xdp|skb|l4_csum)_\w+|\bdata_end\b|\bas \*(?:const|mut) [^c]",
         why: "only the hook's own module touches packet memory, so that the path stays one for every hook",
     },
     Rule {
         directory: "nat-ebpf/src",
-        modules: AllBut(&["bench", "main"]),
+        modules: AllBut(&["bench", "main", "rig"]),
         forbidden: r"\bxdp_action\b|\bTC_ACT_\w+",
         why: "verdicts are given in one place, `main`",
     },

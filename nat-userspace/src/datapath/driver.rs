@@ -118,7 +118,7 @@ impl Driver {
     }
 }
 
-fn take<M: TryFrom<aya::maps::Map, Error = aya::maps::MapError>>(
+pub(super) fn take<M: TryFrom<aya::maps::Map, Error = aya::maps::MapError>>(
     object: &mut Ebpf,
     name: &'static str,
 ) -> Result<M, DatapathError> {

@@ -12,6 +12,7 @@ mod load;
 mod log;
 mod maps;
 mod pins;
+mod rig;
 mod sessions;
 
 pub use applied::{Applied, AppliedInterface};
@@ -22,4 +23,5 @@ pub use load::{Datapath, EventRing, LoadOptions};
 pub use log::forward_log;
 pub use maps::Maps;
 pub use pins::{Lock, Pins};
+pub use rig::{Link, Redirect, Rig, map_memory};
 pub use sessions::{Flow, Session, now};

@@ -22,7 +22,7 @@ pub struct Host {
 }
 
 impl Host {
-    pub(super) fn new(namespace: PathBuf) -> Self {
+    pub(crate) fn new(namespace: PathBuf) -> Self {
         Self { namespace }
     }
 
@@ -92,16 +92,22 @@ impl Host {
         })
     }
 
-    /// Runs a closure in this namespace and waits for it.
+    /// Runs a closure in this namespace, on a thread of its own, and waits for it.
     ///
     /// # Errors
     /// Those of the closure, or when the namespace cannot be entered.
     ///
     /// # Panics
     /// When the closure does.
-    pub fn within<T: Send + 'static>(&self, work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-        match self.thread(work).join() {
-            Ok(result) => result.and_then(|inner| inner),
+    pub fn within<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+        let thread = || {
+            let file = File::open(&self.namespace);
+            let file = file.with_context(|| format!("cannot open {}", self.namespace.display()))?;
+            namespace::enter(&file).with_context(|| format!("cannot enter {}", self.namespace.display()))?;
+            work()
+        };
+        match thread::scope(|scope| scope.spawn(thread).join()) {
+            Ok(result) => result,
             Err(panic) => std::panic::resume_unwind(panic),
         }
     }

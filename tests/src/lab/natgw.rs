@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 use nix::mount::{MsFlags, mount};
 use nix::sys::signal::Signal;
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
+use nix::unistd::Pid;
 use serde_json::Value;
 
 use crate::lab::host::Host;
@@ -68,13 +69,22 @@ impl Natgw {
     /// # Errors
     /// When there is no binary or no bpffs.
     pub fn absent(lab: &Lab) -> Result<Self> {
+        let config = lab.directory().join("natgw.toml");
+        Self::at(lab.host(Node::Gateway), lab.plan().external(), lab.id(), config)
+    }
+
+    /// Everything but a running gateway, in any namespace; `id` names its pin directory.
+    ///
+    /// # Errors
+    /// When there is no binary or no bpffs.
+    pub(crate) fn at(host: Host, external: &'static str, id: &str, config: PathBuf) -> Result<Self> {
         mount_bpffs()?;
         Ok(Self {
-            host: lab.host(Node::Gateway),
-            external: lab.plan().external(),
+            host,
+            external,
             binary: binary()?,
-            pins: Path::new(sweep::BPFFS).join(lab.id()),
-            config: lab.directory().join("natgw.toml"),
+            pins: Path::new(sweep::BPFFS).join(id),
+            config,
             controller: None,
             generation: 0,
             attached: false,
@@ -126,6 +136,12 @@ impl Natgw {
         })?;
         self.generation = number_after(&ready, "generation=")?;
         Ok(self.controller.replace(controller))
+    }
+
+    /// The process id of the controller.
+    #[must_use]
+    pub fn pid(&self) -> Option<Pid> {
+        self.controller.as_ref().map(Process::pid)
     }
 
     /// Writes the configuration, sends SIGHUP and waits for the answer.
@@ -274,7 +290,10 @@ impl Drop for Natgw {
             let _ = fs::write(self.config.with_extension("log"), controller.stderr());
         }
         self.kill9();
-        if let Err(error) = self.take_off() {
+        // One that was refused its configuration has left nothing.
+        if self.pins.exists()
+            && let Err(error) = self.take_off()
+        {
             eprintln!("{error:#}");
         }
         // bpffs allows removing files one by one, which is what remove_dir_all does; usually there is nothing left.

@@ -159,6 +159,21 @@ impl Process {
         }
     }
 
+    /// Whether it ends within this time.
+    ///
+    /// # Errors
+    /// When the kernel does not tell.
+    pub fn has_ended_within(&mut self, limit: Duration) -> Result<bool> {
+        let deadline = Instant::now() + limit;
+        while Instant::now() < deadline {
+            if self.child.try_wait()?.is_some() {
+                return Ok(true);
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        Ok(false)
+    }
+
     /// Everything it wrote to its standard error so far.
     #[must_use]
     pub fn stderr(&self) -> String {

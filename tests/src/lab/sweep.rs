@@ -13,6 +13,9 @@ use crate::lab::namespace;
 /// What the name of every namespace and pin directory of a lab begins with; the pid follows.
 pub const PREFIX: &str = "lab-";
 
+/// The same of the benchmark's.
+pub const BENCH_PREFIX: &str = "be-";
+
 /// What the name of a running lab's directory, in the directory for temporary files, has before that.
 pub const DIRECTORY_PREFIX: &str = "natgw-";
 
@@ -62,9 +65,9 @@ fn names_in(directory: &Path, prefix: &str, of: impl Fn(u32) -> bool) -> Vec<Str
     names.filter(|name| name.strip_prefix(prefix).and_then(owner).is_some_and(&of)).collect()
 }
 
-/// The pid in `lab-<pid>-…`.
+/// The pid in `lab-<pid>-…` or `be-<pid>-…`.
 fn owner(name: &str) -> Option<u32> {
-    name.strip_prefix(PREFIX)?.split('-').next()?.parse().ok()
+    name.strip_prefix(PREFIX).or_else(|| name.strip_prefix(BENCH_PREFIX))?.split('-').next()?.parse().ok()
 }
 
 #[cfg(test)]
@@ -74,6 +77,7 @@ mod tests {
     #[test]
     fn only_names_of_labs_have_an_owner() {
         assert_eq!(owner("lab-4711-0-gw"), Some(4711));
+        assert_eq!(owner("be-4711-0-gw"), Some(4711));
         assert_eq!(owner("lab-x4711-0-gw"), None);
         assert_eq!(owner("natgw"), None);
     }

@@ -154,7 +154,7 @@ impl Plan {
 pub(super) fn build(lab: &Lab) -> Result<()> {
     for node in Node::ALL {
         let host = lab.host(node);
-        host.within(move || tune(node))
+        host.within(move || tune(node == Node::Router))
             .with_context(|| format!("cannot set the sysctls of {}", node.name()))?;
         ip(&host, "link set dev lo up\n")?;
     }
@@ -241,9 +241,9 @@ fn link(lab: &Lab, near: (Node, &str), far: (Node, &str), mtu: u32) -> Result<()
     Ok(())
 }
 
-/// Sysctls of the calling thread's namespace: no IPv6, no source checks, no redirects, only the router forwards.
-fn tune(node: Node) -> Result<()> {
-    let forward = if node == Node::Router { "1" } else { "0" };
+/// Sysctls of the calling thread's namespace: no IPv6, no source checks, no redirects, forwarding as told.
+pub(crate) fn tune(forward: bool) -> Result<()> {
+    let forward = if forward { "1" } else { "0" };
     for scope in ["all", "default"] {
         for (path, value) in [
             (format!("ipv6/conf/{scope}/disable_ipv6"), "1"),
@@ -268,6 +268,6 @@ fn write(path: &str, value: &str) -> Result<()> {
 }
 
 /// Runs a script of `ip` commands in the namespace of `host`.
-fn ip(host: &Host, script: &str) -> Result<()> {
+pub(crate) fn ip(host: &Host, script: &str) -> Result<()> {
     host.run_with_input(&["ip", "-batch", "-"], script).map(drop)
 }

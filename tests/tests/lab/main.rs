@@ -8,6 +8,7 @@ mod bulk;
 mod control;
 mod errors;
 mod invariants;
+mod measuring;
 mod offloads;
 mod policy;
 mod reach;
@@ -70,15 +71,22 @@ fn main() {
         invariants::scenarios(),
         refusal::scenarios(),
     ];
-    let trials = scenarios.into_iter().flatten().flat_map(Scenario::at_each_hook).map(trial).collect();
+    let scenarios = scenarios.into_iter().flatten().flat_map(Scenario::at_each_hook).map(trial);
+    let trials = scenarios.chain(measuring::trials()).collect();
     libtest_mimic::run(&arguments, trials).exit();
 }
 
 fn trial(scenario: Scenario) -> Trial {
-    Trial::ignorable_test(scenario.name.clone(), move || match obstacle(&scenario) {
+    let (name, needs_natgw) = (scenario.name.clone(), scenario.needs_natgw);
+    privileged(&name, needs_natgw, move || perform(&scenario))
+}
+
+/// A test that is left out, with the reason, where it cannot run.
+fn privileged(name: &str, needs_natgw: bool, body: impl FnOnce() -> Result<()> + Send + 'static) -> Trial {
+    Trial::ignorable_test(name, move || match obstacle(needs_natgw) {
         Some(reason) if env::var("CI").is_ok_and(|value| value == "true") => Err(Failed::from(reason)),
         Some(reason) => Ok(Completion::ignored_with(reason)),
-        None => match perform(&scenario) {
+        None => match body() {
             Ok(()) => Ok(Completion::Completed),
             Err(error) => Err(Failed::from(format!("{error:#}"))),
         },
@@ -91,15 +99,15 @@ fn perform(scenario: &Scenario) -> Result<()> {
     lab.verify_captures()
 }
 
-/// Why this scenario cannot run here, if so.
-fn obstacle(scenario: &Scenario) -> Option<String> {
+/// Why a scenario cannot run here, if so.
+fn obstacle(needs_natgw: bool) -> Option<String> {
     if !nix::unistd::geteuid().is_root() {
         return Some("needs root for network namespaces; run it with sudo".to_owned());
     }
     if let Some(tool) = TOOLS.iter().find(|tool| !is_installed(tool)) {
         return Some(format!("{tool} is not installed; `cargo xtask setup` brings it"));
     }
-    if scenario.needs_natgw { natgw::binary().err().map(|error| error.to_string()) } else { None }
+    if needs_natgw { natgw::binary().err().map(|error| error.to_string()) } else { None }
 }
 
 fn is_installed(tool: &str) -> bool {
