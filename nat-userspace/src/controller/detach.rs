@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use anyhow::Result;
-use nix::sys::signal::{Signal, kill};
 
 use super::{Controller, handover};
 use crate::{
@@ -20,14 +19,7 @@ pub async fn detach(pin_dir: &Path) -> Result<bool> {
     if !pins.root().exists() {
         return Ok(false);
     }
-    let _lock = match (pins.lock()?, handover::controller(&pins)) {
-        (Some(lock), _) => lock,
-        (None, Some(pid)) => {
-            kill(pid, Signal::SIGUSR1)?;
-            handover::wait_for_lock(&pins, pid).await?
-        }
-        (None, None) => handover::take_lock(&pins).await?,
-    };
+    let _lock = handover::take_lock(&pins).await?;
     let applied = Maps::of_pins(pin_dir).ok().and_then(|maps| maps.applied().ok().flatten());
     pins.remove()?;
     if let Some(applied) = applied {

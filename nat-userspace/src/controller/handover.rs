@@ -19,16 +19,16 @@ pub(super) async fn take_lock(pins: &Pins) -> Result<Lock> {
     if let Some(lock) = pins.lock()? {
         return Ok(lock);
     }
-    let Some(pid) = controller(pins) else {
-        bail!("another process holds {}; end it first", pins.root().display());
-    };
-    tracing::info!("taking over from the controller with process id {pid}");
-    kill(pid, Signal::SIGUSR1)?;
-    wait_for_lock(pins, pid).await
+    let holder = controller(pins);
+    if let Some(pid) = holder {
+        tracing::info!("taking over from the controller with process id {pid}");
+        kill(pid, Signal::SIGUSR1)?;
+    }
+    wait_for_lock(pins, holder).await
 }
 
-/// Waits until the controller `pid` has gone.
-pub(super) async fn wait_for_lock(pins: &Pins, pid: Pid) -> Result<Lock> {
+/// Waits until whoever holds the lock lets it go: `status` does so at once, a controller when it has ended.
+async fn wait_for_lock(pins: &Pins, holder: Option<Pid>) -> Result<Lock> {
     let deadline = tokio::time::Instant::now() + PATIENCE;
     while tokio::time::Instant::now() < deadline {
         if let Some(lock) = pins.lock()? {
@@ -36,13 +36,16 @@ pub(super) async fn wait_for_lock(pins: &Pins, pid: Pid) -> Result<Lock> {
         }
         tokio::time::sleep(PAUSE).await;
     }
-    bail!(
-        "the controller with process id {pid} does not end; end it with `kill -9 {pid}`, the data plane goes on"
-    );
+    match holder {
+        Some(pid) => bail!(
+            "the controller with process id {pid} does not end; end it with `kill -9 {pid}`, the data plane goes on"
+        ),
+        None => bail!("another process holds {}; end it first", pins.root().display()),
+    }
 }
 
 /// The process that keeps the gateway, as far as it is one of natgw's.
-pub(super) fn controller(pins: &Pins) -> Option<Pid> {
+fn controller(pins: &Pins) -> Option<Pid> {
     let applied = Maps::of_pins(pins.root()).ok()?.applied().ok()??;
     let name = std::fs::read_to_string(format!("/proc/{}/comm", applied.pid)).ok()?;
     (name.trim() == "natgw").then(|| Pid::from_raw(applied.pid as i32))

@@ -18,6 +18,8 @@ pub fn scenarios() -> Vec<Scenario> {
         Plan::two_armed() => a_reload_with_a_broken_file_is_refused_and_the_old_configuration_goes_on,
         Plan::two_armed() => sessions_age_out_and_their_count_returns_to_zero,
         Plan::two_armed() => a_second_run_takes_over_the_pinned_state,
+        Plan::two_armed() => a_second_run_takes_over_from_a_controller_that_still_runs,
+        Plan::two_armed() => the_benchmark_measures_both_directions_established_and_new_without_touching_the_gateway,
         Plan::two_armed() => flows_and_status_can_be_read_without_a_controller,
         Plan::two_armed() => detach_leaves_nothing_behind,
     ]
@@ -87,6 +89,52 @@ fn a_second_run_takes_over_the_pinned_state(lab: &Lab) -> Result<()> {
     thread::sleep(Duration::from_millis(500));
     whole(load)?;
     ensure!(elastic_port(&gateway, 4001)? == port, "the session has another port after the take-over");
+    gateway.detach()
+}
+
+fn a_second_run_takes_over_from_a_controller_that_still_runs(lab: &Lab) -> Result<()> {
+    let mut gateway = Natgw::start(lab, &Settings::of(lab.plan()))?;
+    lab.warm_up()?;
+    let _server = EchoServer::start(&lab.host(Node::S1), (S1, 7))?;
+    let load = Load::start(&lab.host(Node::H1), (H1, 4001), (S1, 7), 1000)?;
+    thread::sleep(Duration::from_millis(500));
+    let first = gateway.restart()?.context("the first controller is not known")?;
+    let output = first.wait()?;
+    ensure!(output.success(), "the first controller ended with {}: {}", output.status, output.stderr);
+    thread::sleep(Duration::from_millis(500));
+    whole(load)?;
+    let status = gateway.json(&["status"])?;
+    let pid = gateway.pid().context("the second controller is not known")?;
+    ensure!(status["controller"]["pid"] == pid.as_raw(), "status names another controller: {status}");
+    gateway.detach()
+}
+
+fn the_benchmark_measures_both_directions_established_and_new_without_touching_the_gateway(
+    lab: &Lab,
+) -> Result<()> {
+    let gateway = Natgw::start(lab, &Settings::of(lab.plan()))?;
+    lab.warm_up()?;
+    let before = gateway.sessions()?;
+    let report = gateway.json(&["bench", "--sessions", "1,500", "--packets", "20000"])?;
+    ensure!(report["empty_ns"].as_f64() > Some(0.0), "no empty program was measured: {report}");
+    for sessions in [1, 500] {
+        for direction in ["outbound", "inbound"] {
+            for kind in ["established", "new"] {
+                let wanted = |found: &&serde_json::Value| {
+                    found["direction"] == direction && found["kind"] == kind && found["sessions"] == sessions
+                };
+                let results = report["results"].as_array().context("no results")?;
+                let found = results.iter().find(wanted);
+                let found =
+                    found.with_context(|| format!("no {direction} {kind} at {sessions}: {report}"))?;
+                ensure!(
+                    found["ns"].as_f64() > report["empty_ns"].as_f64(),
+                    "translating costs nothing: {found}"
+                );
+            }
+        }
+    }
+    ensure!(gateway.sessions()? == before, "the benchmark has opened sessions of the gateway's");
     gateway.detach()
 }
 
