@@ -60,6 +60,23 @@ impl Timeouts {
             _ => self.icmp,
         }
     }
+
+    /// The shortest idle timeout that a session of `protocol` can have.
+    #[inline(always)]
+    #[must_use]
+    pub const fn least(&self, protocol: u8) -> u32 {
+        if protocol != protocol::TCP {
+            return self.of(protocol, Phase::Established);
+        }
+        let (mut least, others) = (self.tcp_established, [self.tcp_transitory, self.tcp_closing]);
+        if others[0] < least {
+            least = others[0];
+        }
+        if others[1] < least {
+            least = others[1];
+        }
+        least
+    }
 }
 
 /// The one-per-slot entry of `CONFIG`.
@@ -137,3 +154,24 @@ pub const MAX_LOCALS: u32 = 65_536;
 pub const APPLIED_PAGE: usize = 4_096;
 /// Pages of `APPLIED`.
 pub const APPLIED_PAGES: u32 = 1_024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_least_timeout_of_tcp_is_the_shortest_of_its_phases() {
+        let timeouts = Timeouts {
+            tcp_established: 350,
+            tcp_transitory: 240,
+            tcp_closing: 100,
+            udp: 300,
+            icmp: 60,
+            spare: 0,
+        };
+        assert_eq!(timeouts.least(protocol::TCP), 100);
+        assert_eq!(Timeouts { tcp_established: 5, ..timeouts }.least(protocol::TCP), 5);
+        assert_eq!(Timeouts { tcp_transitory: 9, ..timeouts }.least(protocol::TCP), 9);
+        assert_eq!((timeouts.least(protocol::UDP), timeouts.least(protocol::ICMP)), (300, 60));
+    }
+}

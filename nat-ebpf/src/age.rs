@@ -62,6 +62,10 @@ unsafe extern "C" fn visit(
     if key.direction() == Direction::Inbound {
         return 0;
     }
+    // Most sessions are busy: their own flow says so, and the other one need not be looked up.
+    if !pass.withdrawn && pass.since(outbound) <= pass.timeouts.least(key.protocol) {
+        return 0;
+    }
     let other = outbound.other_key(key);
     let Some(inbound) = FLOWS4.get_ptr_mut(other) else {
         // Not to be found between the two inserts of an opening: leave what is young alone.
@@ -88,13 +92,18 @@ unsafe extern "C" fn visit(
 }
 
 impl Pass {
-    /// Ticks since either direction was seen. A packet may carry a tick later than ours.
+    /// Ticks since the flow was seen. A packet may carry a tick later than ours.
+    #[inline(always)]
+    fn since(&self, flow: &FlowEntry4) -> u32 {
+        let idle = self.now.wrapping_sub(flow.last_seen);
+        if idle > u32::MAX / 2 { 0 } else { idle }
+    }
+
+    /// Ticks since either direction was seen.
     #[inline(always)]
     fn idle_for(&self, outbound: &FlowEntry4, inbound: &FlowEntry4) -> u32 {
-        let outbound = self.now.wrapping_sub(outbound.last_seen);
-        let inbound = self.now.wrapping_sub(inbound.last_seen);
-        let idle = if outbound < inbound { outbound } else { inbound };
-        if idle > u32::MAX / 2 { 0 } else { idle }
+        let (outbound, inbound) = (self.since(outbound), self.since(inbound));
+        if outbound < inbound { outbound } else { inbound }
     }
 }
 

@@ -42,7 +42,7 @@ fn the_rig_finds_out_a_gateway_that_does_not_translate() -> Result<()> {
 }
 
 fn the_rig_finds_out_a_gateway_that_leaves_wrong_checksums() -> Result<()> {
-    is_found_out(&masquerade("udp checksum set 0xbeef"), "had 0 wrong addresses, 0 wrong IP checksums, ")
+    is_found_out(&masquerade("udp checksum set 0xbeef"), "0 had wrong addresses, 0 wrong IP checksums, ")
 }
 
 fn the_rig_finds_out_a_gateway_that_loses_packets() -> Result<()> {
