@@ -56,10 +56,11 @@ impl Controller {
         facts: &HostFacts,
     ) -> Result<()> {
         let attached = self.attach(&config, &plan, facts)?;
+        self.announce(&plan).await?;
         self.datapath.maps.apply(&plan)?;
         let withdrawn = self.plan.elastic_ips.keys().any(|address| !plan.elastic_ips.contains_key(address));
         self.detach_others(&plan, facts)?;
-        self.announce(&plan).await?;
+        self.withdraw_others(&plan).await;
         self.config = config;
         self.plan = plan;
         self.applied.pid = std::process::id();
@@ -138,20 +139,23 @@ impl Controller {
         Ok(())
     }
 
-    /// Adds the plan's Elastic IPs to their interfaces and withdraws those that natgw had added and the plan does
-    /// not name.
-    async fn announce(&mut self, plan: &Plan) -> Result<()> {
-        let gone: Vec<(u32, Ipv4Addr)> = self
-            .applied
-            .announced
-            .iter()
-            .filter(|address| !plan.announced.contains(address))
-            .copied()
-            .collect();
+    /// Withdraws the Elastic IPs that natgw had added and the plan does not name. The plan is in force by now, so one
+    /// that stays is no reason to refuse it.
+    async fn withdraw_others(&mut self, plan: &Plan) {
+        let (kept, gone) =
+            self.applied.announced.iter().partition(|address| plan.announced.contains(address));
+        self.applied.announced = kept;
+        let gone: Vec<(u32, Ipv4Addr)> = gone;
         for (ifindex, address) in gone {
-            self.host.withdraw(ifindex, address).await?;
+            if let Err(error) = self.host.withdraw(ifindex, address).await {
+                tracing::warn!("the Elastic IP {address} stays on its interface: {error}");
+            }
         }
-        self.applied.announced.retain(|address| plan.announced.contains(address));
+    }
+
+    /// Adds the plan's Elastic IPs to their interfaces, before the plan is in force: a refusal changes nothing for
+    /// packets.
+    async fn announce(&mut self, plan: &Plan) -> Result<()> {
         for &(ifindex, address) in &plan.announced {
             let announced = self.host.announce(ifindex, address).await?;
             if announced == Announced::Foreign {
