@@ -27,7 +27,12 @@ pub struct Ageing {
     pub withdrawn: u32,
     /// Ticks added to the clock: tests let time pass without waiting.
     pub ahead: u32,
+    /// The first group of `FLOWS4` to visit.
+    pub first: u32,
+    /// How many groups to visit.
+    pub groups: u32,
 }
+
 
 /// Idle timeouts in ticks ([`crate::clock`]).
 #[repr(C)]

@@ -53,6 +53,17 @@ impl FlowKey4 {
         address(self.destination)
     }
 
+    /// The key as two words: addresses; ports, protocol and zone.
+    #[inline(always)]
+    #[must_use]
+    pub const fn words(&self) -> [u64; 2] {
+        let ports = self.source_port as u64 | (self.destination_port as u64) << 16;
+        [
+            self.source as u64 | (self.destination as u64) << 32,
+            ports | (self.protocol as u64) << 32 | (self.zone as u64) << 40,
+        ]
+    }
+
     /// The direction in which packets with this key travel.
     #[inline(always)]
     #[must_use]
@@ -74,8 +85,8 @@ pub const fn raw(address: Ipv4Addr) -> u32 {
     u32::from_ne_bytes(address.octets())
 }
 
-/// Where a packet leaves: a device, the VLAN it carries there, and the MACs.
-#[repr(C)]
+/// Where a packet leaves: a device, the VLAN it carries there, and the MACs. Aligned, so that it is read as two words.
+#[repr(C, align(8))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Hop {
     /// Destination MAC address.
@@ -102,16 +113,20 @@ impl Hop {
     }
 }
 
-/// [`FlowEntry4::generation`] of an entry whose NACLs, route and hop were never judged.
-pub const UNJUDGED: u32 = 0;
+/// [`FlowEntry4::generation`] of an entry that holds no flow.
+pub const FREE: u32 = 0;
+/// [`FlowEntry4::generation`] of an entry that is being written: not yet a flow, no longer free.
+pub const CLAIMED: u32 = u32::MAX - 2;
+/// [`FlowEntry4::generation`] of a flow whose NACLs, route and hop were never judged.
+pub const UNJUDGED: u32 = u32::MAX - 1;
 /// [`FlowEntry4::generation`] of a session that ageing is about to release: packets may no longer use it
 /// (invariant 6).
 pub const ENDING: u32 = u32::MAX;
 
 /// One direction of a session: all that a packet of it needs, in one cache line.
 ///
-/// The entry's own key stands in front: an element of a BPF hash map may be recycled while it is read, so whoever
-/// reads the rewrite checks afterwards that the key is still the one it looked up (invariant 7).
+/// The entry's own key stands in front: it is what a lookup compares, and since an entry may be recycled while it is
+/// read, whoever reads the rewrite compares the key once more afterwards (invariant 7).
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct FlowEntry4 {
@@ -123,39 +138,93 @@ pub struct FlowEntry4 {
     pub source_port: u16,
     /// Key: destination port.
     pub destination_port: u16,
+    /// Key: IP protocol number.
+    pub protocol: u8,
+    /// Key: the zone the packet came from.
+    pub zone: u8,
+    /// The VPC of the session's internal side.
+    pub vpc: u8,
+    /// What TCP has carried this way: bits of [`crate::tcp`].
+    pub tcp_seen: u8,
+    /// Generation under which NACLs, route and hop were last judged, or [`FREE`], [`CLAIMED`], [`UNJUDGED`] or
+    /// [`ENDING`].
+    pub generation: u32,
+    /// Tick of the last packet.
+    pub last_seen: u32,
     /// The address that replaces the source (outbound) or destination (inbound), network order.
     pub address: u32,
     /// The port or ICMP identifier that replaces it, network order.
     pub port: u16,
-    /// What TCP has carried this way: bits of [`crate::tcp`].
-    pub tcp_seen: u8,
-    /// The VPC of the session's internal side.
-    pub zone: u8,
-    /// Generation under which NACLs, route and hop were last judged, or [`UNJUDGED`] or [`ENDING`].
-    pub generation: u32,
-    /// Tick of the last packet.
-    pub last_seen: u32,
-    /// Tick of the first packet.
-    pub opened: u32,
-    /// Packets translated.
-    pub packets: u64,
-    /// Bytes of IP translated.
-    pub bytes: u64,
+    /// Packets translated, beyond the 32 bits of `packets`.
+    pub packets_high: u8,
+    /// In the first entry of a group: whether a flow of this group ever had to go to the next one.
+    pub spilled: u8,
     /// Where packets leave.
     pub hop: Hop,
+    /// Tick of the first packet.
+    pub opened: u32,
+    /// Packets translated, the lower 32 bits.
+    pub packets: u32,
+    /// Bytes of IP translated.
+    pub bytes: u64,
 }
 
 const _: () = assert!(size_of::<FlowKey4>() == 16 && size_of::<FlowEntry4>() == 64);
 
 impl FlowEntry4 {
-    /// Whether this entry still belongs to `key`.
+    /// An entry for `key` with nothing else in it.
     #[inline(always)]
     #[must_use]
-    pub const fn belongs_to(&self, key: &FlowKey4) -> bool {
-        self.source == key.source
-            && self.destination == key.destination
-            && self.source_port == key.source_port
-            && self.destination_port == key.destination_port
+    pub const fn of(key: &FlowKey4) -> Self {
+        Self {
+            source: key.source,
+            destination: key.destination,
+            source_port: key.source_port,
+            destination_port: key.destination_port,
+            protocol: key.protocol,
+            zone: key.zone,
+            vpc: 0,
+            tcp_seen: 0,
+            generation: FREE,
+            last_seen: 0,
+            address: 0,
+            port: 0,
+            packets_high: 0,
+            spilled: 0,
+            hop: Hop { destination: [0; 6], source: [0; 6], device: 0 },
+            opened: 0,
+            packets: 0,
+            bytes: 0,
+        }
+    }
+
+    /// The key of this flow.
+    #[inline(always)]
+    #[must_use]
+    pub const fn key(&self) -> FlowKey4 {
+        FlowKey4 {
+            source: self.source,
+            destination: self.destination,
+            source_port: self.source_port,
+            destination_port: self.destination_port,
+            protocol: self.protocol,
+            zone: self.zone,
+            spare: [0; 2],
+        }
+    }
+
+    /// Whether there is a flow in the entry.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_flow(&self) -> bool {
+        holds_flow(self.generation)
+    }
+
+    /// Packets translated.
+    #[inline(always)]
+    #[must_use]
+    pub const fn packet_count(&self) -> u64 {
+        (self.packets_high as u64) << 32 | self.packets as u64
     }
 
     /// The key of the session's other flow, given this one's `key`.
@@ -178,11 +247,21 @@ impl FlowEntry4 {
                 source_port: self.port,
                 destination_port: key.source_port,
                 protocol: key.protocol,
-                zone: self.zone,
+                zone: self.vpc,
                 spare: [0; 2],
             },
         }
     }
+}
+
+/// The bits of an entry's second word that belong to its key.
+pub const KEY_BITS: u64 = (1 << 48) - 1;
+
+/// Whether an entry of this generation holds a flow.
+#[inline(always)]
+#[must_use]
+pub const fn holds_flow(generation: u32) -> bool {
+    generation != FREE && generation != CLAIMED
 }
 
 #[cfg(test)]
@@ -197,6 +276,29 @@ mod tests {
     }
 
     #[test]
+    fn an_entry_begins_with_the_words_of_its_key() {
+        let key = FlowKey4 {
+            source: 0x0102_0304,
+            destination: 0x0506_0708,
+            source_port: 0x090a,
+            destination_port: 0x0b0c,
+            protocol: 17,
+            zone: 3,
+            spare: [0; 2],
+        };
+        let entry = FlowEntry4 { vpc: 9, tcp_seen: 9, ..FlowEntry4::of(&key) };
+        let words: &[u64; 8] = bytemuck::cast_ref(&entry);
+        assert_eq!([words[0], words[1] & KEY_BITS], key.words());
+        assert_eq!(entry.key(), key);
+    }
+
+    #[test]
+    fn packets_are_counted_beyond_32_bits() {
+        let entry = FlowEntry4 { packets: 7, packets_high: 2, ..FlowEntry4::default() };
+        assert_eq!(entry.packet_count(), (2 << 32) + 7);
+    }
+
+    #[test]
     fn the_other_key_of_the_other_key_is_the_key() {
         let key = FlowKey4 {
             source: 1,
@@ -207,9 +309,9 @@ mod tests {
             zone: 1,
             spare: [0; 2],
         };
-        let outbound = FlowEntry4 { address: 5, port: 6, zone: 1, ..FlowEntry4::default() };
+        let outbound = FlowEntry4 { address: 5, port: 6, vpc: 1, ..FlowEntry4::default() };
         let inbound_key = outbound.other_key(&key);
-        let inbound = FlowEntry4 { address: 1, port: 3, zone: 1, ..FlowEntry4::default() };
+        let inbound = FlowEntry4 { address: 1, port: 3, vpc: 1, ..FlowEntry4::default() };
         assert_eq!(inbound_key.direction(), Direction::Inbound);
         assert_eq!(inbound.other_key(&inbound_key), key);
     }

@@ -20,10 +20,11 @@ pub mod pool;
 pub mod protocol;
 pub mod rig;
 pub mod route;
+pub mod table;
 pub mod tcp;
 
 #[cfg(feature = "user")]
 mod pod;
 
 /// Version of the map layouts. State pinned under another version is never reused.
-pub const SCHEMA: u32 = 1;
+pub const SCHEMA: u32 = 2;

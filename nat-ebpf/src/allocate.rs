@@ -1,14 +1,9 @@
 //! New sessions: a free port, and both flows.
 //!
-//! The insert of the inbound flow with `BPF_NOEXIST` decides who owns a port toward a remote (invariant 3); there is
-//! no lock and no other record of ports.
+//! The insert of the inbound flow decides who owns a port toward a remote (invariant 3); there is no lock and no other
+//! record of ports.
 
-#![expect(clippy::needless_borrows_for_generic_args, reason = "a borrow less is a copy of the entry more")]
-
-use aya_ebpf::{
-    bindings::BPF_NOEXIST,
-    helpers::{bpf_get_prandom_u32, generated::bpf_loop},
-};
+use aya_ebpf::helpers::{bpf_get_prandom_u32, generated::bpf_loop};
 use core::{ffi::c_void, ptr::null_mut};
 use nat_common::{
     config::slot,
@@ -22,17 +17,15 @@ use nat_common::{
 use crate::{
     admit, clock, count,
     flow::{self, Rewrite},
-    maps::{FLOWS4, POOL, SEARCH},
+    maps::{POOL, SEARCH},
     parse::Parsed,
     stop::Stop,
+    table::{self, Refusal},
 };
 
 /// Ports tried in one range for one packet: a bound on what a first packet may cost when a destination is nearly
 /// exhausted. The sender's retransmission goes on elsewhere in the range.
 const MAX_TRIES: u32 = 4_096;
-
-/// `insert` of a key that exists.
-const EEXIST: i32 = -17;
 
 /// Opens the session of an outbound packet; `rewrite` brings the NAT gateway and the hop, and takes the endpoint.
 #[inline(always)]
@@ -65,18 +58,18 @@ fn open_pair(parsed: &Parsed, gateway: &Gateway, generation: u32, rewrite: &mut 
         Outcome::Searching => return Err(Stop::Drop(DropReason::ErrorPortAllocation)),
         Outcome::TableFull => return Err(Stop::Drop(DropReason::TableFull)),
     }
-    rewrite.address = search.key.destination;
-    rewrite.port = search.key.destination_port;
+    rewrite.address = search.entry.destination;
+    rewrite.port = search.entry.destination_port;
     search.entry = outbound_entry(parsed, generation, rewrite);
-    match FLOWS4.insert(&parsed.key, &search.entry, BPF_NOEXIST.into()) {
-        Ok(()) => {
+    match table::insert(&search.entry) {
+        Ok(_) => {
             count::count(|counters| opened(counters, parsed));
             Ok(())
         }
-        Err(error) => {
-            let _ = FLOWS4.remove(&search.key);
+        Err(refusal) => {
+            table::release(search.place);
             // Another CPU has opened this very session meanwhile: the packet belongs to that one.
-            if error == EEXIST && flow::find(&parsed.key, rewrite).is_some() {
+            if refusal == Refusal::Exists && flow::seek(&parsed.key, rewrite).is_some() {
                 return Ok(());
             }
             Err(Stop::Drop(DropReason::TableFull))
@@ -100,23 +93,19 @@ fn opened(counters: &mut Counters, parsed: &Parsed) {
 
 #[inline(always)]
 fn outbound_entry(parsed: &Parsed, generation: u32, rewrite: &Rewrite) -> FlowEntry4 {
-    let FlowKey4 { source, destination, source_port, destination_port, protocol, zone, .. } = parsed.key;
     let tick = clock::now();
     FlowEntry4 {
-        source,
-        destination,
-        source_port,
-        destination_port,
         address: rewrite.address,
         port: rewrite.port,
-        tcp_seen: if protocol == protocol::TCP { tcp::observe(0, parsed.tcp_flags) } else { 0 },
-        zone,
+        tcp_seen: if parsed.key.protocol == protocol::TCP { tcp::observe(0, parsed.tcp_flags) } else { 0 },
+        vpc: parsed.key.zone,
         generation,
         last_seen: tick,
         opened: tick,
         packets: 1,
         bytes: parsed.length.into(),
         hop: rewrite.hop,
+        ..FlowEntry4::of(&parsed.key)
     }
 }
 
@@ -127,14 +116,14 @@ pub enum Outcome {
     TableFull,
 }
 
-/// A search for a free port. `key` and `entry` are the inbound flow to be.
+/// A search for a free port. `entry` is the inbound flow to be, `place` where it stands once it was claimed.
 ///
 /// It stands in a map and not on the stack, where the verifier would follow every step of every counter.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Search {
-    key: FlowKey4,
     entry: FlowEntry4,
+    place: u32,
     /// Index in `POOL` of the gateway's first range, and how many it has.
     first: u32,
     ranges: u32,
@@ -171,22 +160,20 @@ impl Search {
         };
         let tick = clock::now();
         let entry = FlowEntry4 {
-            source: key.source,
-            source_port: key.source_port,
             address: outbound.source,
             port: outbound.source_port,
-            zone: outbound.zone,
+            vpc: outbound.zone,
             generation: UNJUDGED,
             last_seen: tick,
             opened: tick,
-            ..FlowEntry4::default()
+            ..FlowEntry4::of(&key)
         };
         let first = slot(generation) * MAX_RANGES + gateway.first;
         // Paired (RFC 4787 REQ-2): a host begins with the same Elastic IP whatever it talks to.
         let range = scale(spread(outbound.source), gateway.count);
         Self {
-            key,
             entry,
+            place: 0,
             first,
             ranges: gateway.count,
             range,
@@ -220,7 +207,6 @@ impl Search {
         // SAFETY: the helper takes no arguments.
         self.next = self.low + scale(unsafe { bpf_get_prandom_u32() }, span);
         self.left = if span < MAX_TRIES { span } else { MAX_TRIES };
-        self.key.destination = address;
         self.entry.destination = address;
         true
     }
@@ -243,12 +229,14 @@ unsafe extern "C" fn try_port(_step: u32, _context: *mut c_void) -> u64 {
         return 1;
     }
     let port = search.next_port();
-    search.key.destination_port = port;
     search.entry.destination_port = port;
-    match FLOWS4.insert(&search.key, &search.entry, BPF_NOEXIST.into()) {
-        Ok(()) => search.outcome = Outcome::Claimed,
-        Err(EEXIST) => return 0,
-        Err(_) => search.outcome = Outcome::TableFull,
+    match table::insert(&search.entry) {
+        Ok(place) => {
+            search.place = place;
+            search.outcome = Outcome::Claimed;
+        }
+        Err(Refusal::Exists) => return 0,
+        Err(Refusal::Full) => search.outcome = Outcome::TableFull,
     }
     1
 }

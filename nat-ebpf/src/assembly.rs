@@ -25,3 +25,32 @@ pub fn barrier() {
         );
     }
 }
+
+/// Stores `new` in `word` if `old` stands there: whether it did. A full barrier.
+#[inline(always)]
+pub fn compare_and_swap(word: *mut u64, old: u64, new: u64) -> bool {
+    let mut found = old;
+    // SAFETY: callers point to an aligned word of a map value, which the verifier checks.
+    unsafe {
+        asm!(
+            "r0 = cmpxchg_64({word} + 0, r0, {new})",
+            word = in(reg) word,
+            new = in(reg) new,
+            inout("r0") found,
+        );
+    }
+    found == old
+}
+
+/// Stores `new` in `word`. A full barrier: whoever sees it sees all that was stored before.
+#[inline(always)]
+pub fn swap(word: *mut u64, new: u64) {
+    // SAFETY: as for `compare_and_swap`.
+    unsafe {
+        asm!(
+            "{new} = xchg_64({word} + 0, {new})",
+            word = in(reg) word,
+            new = inout(reg) new => _,
+        );
+    }
+}

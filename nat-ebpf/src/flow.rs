@@ -2,7 +2,7 @@
 
 use nat_common::{
     drop::DropReason,
-    flow::{Direction, ENDING, FlowEntry4, FlowKey4, Hop},
+    flow::{Direction, ENDING, FlowEntry4, FlowKey4, Hop, holds_flow},
     tcp,
 };
 
@@ -10,10 +10,10 @@ use crate::{
     admit, assembly, clock,
     fib::{self, Query},
     hook::Hook,
-    maps::FLOWS4,
     packet::Packet,
     parse::Parsed,
     stop::Stop,
+    table,
 };
 use nat_common::{protocol, route::Target};
 
@@ -32,26 +32,32 @@ pub struct Rewrite {
 
 /// The flow of `key`, and its rewrite.
 ///
-/// The element may be recycled for another key while it is read (invariant 7): the rewrite is read first, the key
-/// that stands in the element afterwards, and what does not belong is no hit.
+/// The entry may be recycled for another key while it is read (invariant 7): the key is compared once more after the
+/// rewrite was read, and what does not belong is no hit.
 #[inline(always)]
 pub fn find(key: &FlowKey4, rewrite: &mut Rewrite) -> Option<*mut FlowEntry4> {
-    let entry = FLOWS4.get_ptr_mut(key)?;
+    read(key, table::find(key)?, rewrite)
+}
+
+/// The same, with less code where a packet more or less does not count.
+#[inline(always)]
+pub fn seek(key: &FlowKey4, rewrite: &mut Rewrite) -> Option<*mut FlowEntry4> {
+    read(key, table::seek(key)?, rewrite)
+}
+
+#[inline(always)]
+fn read(key: &FlowKey4, entry: *mut FlowEntry4, rewrite: &mut Rewrite) -> Option<*mut FlowEntry4> {
     // SAFETY: map values stay readable while the program runs; the volatile reads keep their order.
     unsafe {
-        rewrite.hop = (&raw const (*entry).hop).read_volatile();
+        let hop = (&raw const (*entry).hop).cast::<[u64; 2]>().read_volatile();
+        (&raw mut rewrite.hop).cast::<[u64; 2]>().write(hop);
         rewrite.address = (&raw const (*entry).address).read_volatile();
         rewrite.port = (&raw const (*entry).port).read_volatile();
-        let source = (&raw const (*entry).source).read_volatile();
-        let destination = (&raw const (*entry).destination).read_volatile();
-        let source_port = (&raw const (*entry).source_port).read_volatile();
-        let destination_port = (&raw const (*entry).destination_port).read_volatile();
-        let belongs = source == key.source
-            && destination == key.destination
-            && source_port == key.source_port
-            && destination_port == key.destination_port;
-        belongs.then_some(entry)
     }
+    // Read anew: what is kept in registers all that way is stack that other paths need.
+    // SAFETY: a reference.
+    let key = unsafe { (&raw const *key).read_volatile() };
+    table::holds(entry, key.words()).then_some(entry)
 }
 
 /// Marks the flow as seen and lets the packet pass if it may: at once under the generation that judged the flow
@@ -81,7 +87,11 @@ pub fn pass<P: Hook>(
             (&raw mut (*entry).last_seen).write_volatile(before);
             return Err(stop);
         }
-        (*entry).packets += packet.segments();
+        let packets = u64::from((*entry).packets) + packet.segments();
+        (*entry).packets = packets as u32;
+        if packets >> 32 != 0 {
+            (*entry).packets_high += 1;
+        }
         (*entry).bytes += u64::from(parsed.length);
         if parsed.key.protocol == protocol::TCP {
             let seen = (*entry).tcp_seen;
@@ -104,12 +114,13 @@ pub fn judge<P: Packet>(
     rewrite: &mut Rewrite,
 ) -> Result<(), Stop> {
     // SAFETY: see `find`.
-    let zone = unsafe {
-        if (&raw const (*entry).generation).read_volatile() == ENDING {
-            return Err(Stop::Drop(DropReason::SessionEnding));
-        }
-        (*entry).zone
+    let (before, last_seen, vpc) = unsafe {
+        let before = (&raw const (*entry).generation).read_volatile();
+        (before, (&raw const (*entry).last_seen).read_volatile(), (*entry).vpc)
     };
+    if before == ENDING || !holds_flow(before) {
+        return Err(Stop::Drop(DropReason::SessionEnding));
+    }
     let query = match parsed.key.direction() {
         Direction::Outbound => {
             let mut target = Target::default();
@@ -119,15 +130,20 @@ pub fn judge<P: Packet>(
             Query::new(parsed, rewrite.address, parsed.key.destination, true)
         }
         Direction::Inbound => {
-            admit::inside(parsed, zone, rewrite.address, rewrite.port, generation)?;
+            admit::inside(parsed, vpc, rewrite.address, rewrite.port, generation)?;
             Query::new(parsed, parsed.key.source, rewrite.address, false)
         }
     };
     fib::hop::<P>(context, &query, generation, &mut rewrite.hop)?;
     // SAFETY: see `find`.
-    unsafe {
-        (*entry).hop = rewrite.hop;
-        (&raw mut (*entry).generation).write_volatile(generation);
+    unsafe { (*entry).hop = rewrite.hop };
+    if before != generation && !table::replace_generation(entry, last_seen, before, generation) {
+        // Another CPU carries this direction too, or ageing was faster.
+        // SAFETY: see `find`.
+        let now = unsafe { (&raw const (*entry).generation).read_volatile() };
+        if now == ENDING || !holds_flow(now) {
+            return Err(Stop::Drop(DropReason::SessionEnding));
+        }
     }
     Ok(())
 }

@@ -36,8 +36,10 @@ struct Quote {
     /// Its tuple, turned round: as a packet of the error's own direction would carry it.
     key: FlowKey4,
     /// Offsets from the IP header of the error: of the quoted IP header and of the quoted transport header.
-    ip: u32,
-    transport: u32,
+    ip: u16,
+    transport: u16,
+    /// The VPC of the session that it belongs to.
+    vpc: u8,
 }
 
 /// Translates an ICMP error, or says why not. `rewrite` takes the hop.
@@ -50,16 +52,15 @@ pub fn error<P: Packet>(
 ) -> Result<(), Stop> {
     let mut packet = P::attach(context);
     packet.reach(parsed.l4 as usize + QUOTED);
-    let Some(quote) = quote(&packet, parsed) else {
-        return refuse(parsed, generation, DropReason::IcmpQuote);
+    let Some(mut quote) = quote(&packet, parsed) else {
+        return Err(interface::host_or(DropReason::IcmpQuote, parsed, generation));
     };
-    if flow::find(&quote.key, rewrite).is_none() {
-        return local::<P>(context, &mut packet, parsed, generation, rewrite);
+    match flow::seek(&quote.key, rewrite) {
+        // SAFETY: map values stay readable while the program runs; one byte cannot tear.
+        Some(entry) => quote.vpc = unsafe { (*entry).vpc },
+        None => *rewrite = Rewrite::default(),
     }
-    let query = match parsed.key.direction() {
-        Direction::Outbound => outbound(parsed, &quote, rewrite, generation)?,
-        Direction::Inbound => inbound(parsed, &quote, rewrite, generation)?,
-    };
+    let query = admit(parsed, &quote, rewrite, generation)?;
     if parsed.ttl <= 1 {
         // Never an error about an error (RFC 1812 §4.3.2.7).
         return Err(Stop::Drop(Reply::TimeExceeded.otherwise()));
@@ -67,46 +68,52 @@ pub fn error<P: Packet>(
     fib::hop::<P>(context, &query, generation, &mut rewrite.hop).map_err(unanswered)?;
     forward::frame(&mut packet, parsed, &rewrite.hop)?;
     // ---- everything above looks, everything below writes ----
-    outer(&packet, parsed, rewrite.address);
-    embedded(&packet, parsed, &quote, rewrite);
+    write::<P>(context, parsed, &quote, rewrite);
     Ok(())
 }
 
-/// An error about a packet without a session: for the host itself, or from one subnet of a VPC to another, where
-/// nothing is translated. Its rewrite has no address.
-#[inline(always)]
-fn local<P: Packet>(
-    context: *mut P::Context,
-    packet: &mut P,
-    parsed: &mut Parsed,
-    generation: u32,
-    rewrite: &mut Rewrite,
-) -> Result<(), Stop> {
-    *rewrite = Rewrite::default();
-    let destination = parsed.key.destination;
-    if parsed.key.direction() == Direction::Inbound || interface::is_host(destination, generation) {
-        return refuse(parsed, generation, DropReason::IcmpNoSession);
+/// Not inlined: with the rest it would need more stack than a program has.
+#[inline(never)]
+fn write<P: Packet>(context: *mut P::Context, parsed: &Parsed, quote: &Quote, rewrite: &Rewrite) {
+    let packet = P::attach(context);
+    if rewrite.address == 0 {
+        return translate::lower_ttl(&packet, parsed, Delta::NONE);
+    }
+    outer(&packet, parsed, rewrite.address);
+    embedded(&packet, parsed, quote, rewrite);
+}
+
+/// Whether the error may pass, and where it goes. Not inlined, as above.
+#[inline(never)]
+fn admit(parsed: &Parsed, quote: &Quote, rewrite: &Rewrite, generation: u32) -> Result<Query, Stop> {
+    let (source, destination) = (parsed.key.source, parsed.key.destination);
+    let has_session = quote.vpc != 0;
+    let inbound = parsed.key.direction() == Direction::Inbound;
+    if has_session && destination != quote.key.destination {
+        // It must go where the quoted packet came from; any router on the way may send it.
+        return Err(Stop::Drop(DropReason::IcmpQuote));
+    }
+    if !has_session && (inbound || interface::is_host(destination, generation)) {
+        return Err(interface::host_or(DropReason::IcmpNoSession, parsed, generation));
+    }
+    if inbound {
+        admit::inside(parsed, quote.vpc, rewrite.address, 0, generation)?;
+        return Ok(Query::new(parsed, source, rewrite.address, false));
     }
     let mut target = Target::default();
     admit::leave(parsed, generation, &mut target)?;
+    if has_session {
+        // It leaves with the session's Elastic IP (RFC 5508 REQ-5).
+        let gateway = admit::gateway_holding(rewrite.address, &target, generation)?;
+        admit::outside(parsed, gateway, generation)?;
+        return Ok(Query::new(parsed, rewrite.address, destination, true));
+    }
     if target.kind != Target::LOCAL {
         return Err(Stop::Drop(DropReason::IcmpNoSession));
     }
+    // From one subnet of a VPC to another nothing is translated.
     admit::arrive(parsed, parsed.key.zone, destination, 0, generation)?;
-    if parsed.ttl <= 1 {
-        return Err(Stop::Drop(Reply::TimeExceeded.otherwise()));
-    }
-    let query = Query::new(parsed, parsed.key.source, destination, false);
-    fib::hop::<P>(context, &query, generation, &mut rewrite.hop).map_err(unanswered)?;
-    forward::frame(packet, parsed, &rewrite.hop)?;
-    translate::lower_ttl(packet, parsed, Delta::NONE);
-    Ok(())
-}
-
-/// An error addressed to the host itself is the stack's.
-#[inline(always)]
-fn refuse(parsed: &Parsed, generation: u32, reason: DropReason) -> Result<(), Stop> {
-    Err(interface::host_or(reason, parsed, generation))
+    Ok(Query::new(parsed, source, destination, false))
 }
 
 /// Takes the reply out of a stop: errors are not answered.
@@ -115,41 +122,6 @@ fn unanswered(stop: Stop) -> Stop {
     match stop {
         Stop::Reply(reply) => Stop::Drop(reply.otherwise()),
         Stop::Stack | Stop::Drop(_) => stop,
-    }
-}
-
-/// From inside: the error must go where the quoted packet came from, and any internal router may send it; it leaves
-/// with the session's Elastic IP (RFC 5508 REQ-5).
-#[inline(always)]
-fn outbound(parsed: &Parsed, quote: &Quote, rewrite: &Rewrite, generation: u32) -> Result<Query, Stop> {
-    if parsed.key.destination != quote.key.destination {
-        return Err(Stop::Drop(DropReason::IcmpQuote));
-    }
-    let mut target = Target::default();
-    admit::leave(parsed, generation, &mut target)?;
-    let gateway = admit::gateway_holding(rewrite.address, &target, generation)?;
-    admit::outside(parsed, gateway, generation)?;
-    Ok(Query::new(parsed, rewrite.address, parsed.key.destination, true))
-}
-
-/// From outside: any router on the way may send it, to the Elastic IP that the quoted packet came from.
-#[inline(always)]
-fn inbound(parsed: &Parsed, quote: &Quote, rewrite: &Rewrite, generation: u32) -> Result<Query, Stop> {
-    if parsed.key.destination != quote.key.destination {
-        return Err(Stop::Drop(DropReason::IcmpQuote));
-    }
-    let zone = zone_of(quote);
-    admit::inside(parsed, zone, rewrite.address, 0, generation)?;
-    Ok(Query::new(parsed, parsed.key.source, rewrite.address, false))
-}
-
-/// The VPC of the quoted session.
-#[inline(always)]
-fn zone_of(quote: &Quote) -> u8 {
-    match crate::maps::FLOWS4.get_ptr(quote.key) {
-        // SAFETY: map values stay readable while the program runs; one byte cannot tear.
-        Some(entry) => unsafe { (*entry).zone },
-        None => 0,
     }
 }
 
@@ -185,7 +157,8 @@ fn quote<P: Packet>(packet: &P, parsed: &Parsed) -> Option<Quote> {
         zone: parsed.key.zone,
         spare: [0; 2],
     };
-    Some(Quote { key, ip: ip_at as u32 - parsed.l3, transport: transport_at as u32 - parsed.l3 })
+    let l3 = parsed.l3 as usize;
+    Some(Quote { key, ip: (ip_at - l3) as u16, transport: (transport_at - l3) as u16, vpc: 0 })
 }
 
 /// The error's own IP header.
@@ -202,7 +175,7 @@ fn outer<P: Packet>(packet: &P, parsed: &Parsed, address: u32) {
 /// The quoted headers, and the ICMP checksum over all that changes in them.
 #[inline(always)]
 fn embedded<P: Packet>(packet: &P, parsed: &Parsed, quote: &Quote, rewrite: &Rewrite) {
-    let (ip, transport) = ((parsed.l3 + quote.ip) as usize, (parsed.l3 + quote.transport) as usize);
+    let (ip, transport): (usize, usize) = ((parsed.l3 + quote.ip).into(), (parsed.l3 + quote.transport).into());
     let end = parsed.l3 as usize + parsed.length as usize;
     // The quoted packet went the other way: its source is our destination.
     let (old_address, old_port, address_at, port_at) = match parsed.key.direction() {

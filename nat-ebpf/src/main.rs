@@ -29,6 +29,7 @@ mod pipeline;
 mod reply;
 mod route;
 mod stop;
+mod table;
 mod tc;
 mod translate;
 mod xdp;

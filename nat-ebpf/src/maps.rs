@@ -10,17 +10,18 @@ use nat_common::{
     counter::Counters,
     drop::{DropReason, DropSample},
     event::RING_BYTES,
-    flow::{FlowEntry4, FlowKey4},
     nacl::{MAX_NACLS, MAX_PORT_RANGES, MAX_PREFIXES, NaclList, PortRange as NaclPorts, PortRanges},
     pool::{ElasticIp, ElasticIpKey, Gateway, MAX_GATEWAYS, MAX_RANGES, PortRange},
     route::{MAX_ROUTES, MAX_SUBNETS, Prefix, Subnet, Target},
+    table::FlowGroup4,
 };
 
 use crate::{allocate::Search, clock::Reading};
 
-/// Both flows of every session. Written by the data plane (open, refresh) and the ageing program (release).
+/// Both flows of every session, as [`crate::table`] finds them. Written by the data plane (open, refresh) and the ageing
+/// program (release). Mappable, so that entries lie on cache lines and user space reads them without system calls.
 #[map]
-pub static FLOWS4: HashMap<FlowKey4, FlowEntry4> = HashMap::with_max_entries(524_288, 0);
+pub static FLOWS4: Array<FlowGroup4> = Array::with_max_entries(262_144, BPF_F_MMAPABLE);
 
 /// The generation in force; its lowest bit is the slot of every configuration map.
 #[map]

@@ -66,17 +66,14 @@ pub trait Packet: Sized {
     /// for 0: the bytes by which its headers have moved, `None` when there is no room.
     fn retag(&mut self, l3: usize, vlan: u16) -> Option<i32>;
 
-    /// Changes the checksum of TCP: `pseudo` covers the addresses of the pseudo-header, `plain` everything else.
+    /// Changes the checksum of TCP or UDP, of which the latter's may be absent: `pseudo` covers the addresses of the
+    /// pseudo-header, `plain` everything else.
     #[inline(always)]
-    fn change_tcp_checksum(&mut self, offset: usize, pseudo: Delta, plain: Delta) {
-        self.change_checksum(offset, pseudo.and(plain));
-    }
-
-    /// The same for UDP, whose checksum may be absent.
-    #[inline(always)]
-    fn change_udp_checksum(&mut self, offset: usize, pseudo: Delta, plain: Delta) {
+    fn change_transport_checksum(&mut self, offset: usize, pseudo: Delta, plain: Delta, udp: bool) {
         if let Some(checksum) = self.read::<u16>(offset) {
-            self.write(offset, pseudo.and(plain).apply_udp(checksum));
+            let change = pseudo.and(plain);
+            let changed = if udp { change.apply_udp(checksum) } else { change.apply(checksum) };
+            self.write(offset, changed);
         }
     }
 

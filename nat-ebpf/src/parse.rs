@@ -22,9 +22,9 @@ pub struct Parsed {
     /// Index of the interface it belongs to: the VLAN device's own for a tagged frame.
     pub ifindex: u32,
     /// Offset of the IP header.
-    pub l3: u32,
+    pub l3: u16,
     /// Offset of the transport header.
-    pub l4: u32,
+    pub l4: u16,
     /// Bytes of the IP packet.
     pub length: u32,
     /// Bytes of the longest IP packet that it becomes on the wire.
@@ -62,7 +62,7 @@ pub fn frame<P: Packet>(packet: &P, parsed: &mut Parsed) -> Result<(), Stop> {
     let Some(ethernet) = packet.read::<Ethernet>(0) else {
         return Err(Stop::Drop(DropReason::FrameTooShort));
     };
-    parsed.l3 = header::ETHERNET as u32;
+    parsed.l3 = header::ETHERNET as u16;
     parsed.ifindex = packet.ingress();
     parsed.group = ethernet.destination[0] & 0x01_u16 != 0;
     if packet.is_for_another() {
@@ -90,7 +90,7 @@ fn other_frame<P: Packet>(packet: &P, parsed: &mut Parsed, ethernet: &Ethernet) 
         let Some(tag) = packet.read::<Vlan>(header::ETHERNET) else {
             return Err(Stop::Drop(DropReason::FrameTooShort));
         };
-        parsed.l3 = header::TAGGED as u32;
+        parsed.l3 = header::TAGGED as u16;
         parsed.vlan = u16::from_be(tag.control) & 0x0fff;
         kind = tag.ethertype;
     }
@@ -122,7 +122,7 @@ pub fn ipv4<P: Hook>(packet: &mut P, parsed: &mut Parsed) -> Result<Ipv4, Stop> 
     let mut length = u32::from(u16::from_be(ip.total_length));
     if length == 0 && packet.segment_payload() != 0 {
         // More than the field can tell, and left to segmentation.
-        length = packet.length() as u32 - parsed.l3;
+        length = packet.length() as u32 - l3 as u32;
     }
     if header < header::IPV4 {
         return Err(Stop::Drop(DropReason::IpHeaderLength));
@@ -140,7 +140,7 @@ pub fn ipv4<P: Hook>(packet: &mut P, parsed: &mut Parsed) -> Result<Ipv4, Stop> 
     parsed.key.source = ip.source;
     parsed.key.destination = ip.destination;
     parsed.key.protocol = ip.protocol;
-    parsed.l4 = parsed.l3 + header as u32;
+    parsed.l4 = parsed.l3 + header as u16;
     parsed.length = length;
     parsed.longest = length as u16;
     parsed.ttl = ip.ttl;
@@ -207,7 +207,7 @@ fn udp<P: Packet>(packet: &P, parsed: &mut Parsed, room: usize) -> Result<Conten
 fn segmented<P: Packet>(packet: &P, parsed: &mut Parsed, header: usize) {
     let payload = packet.segment_payload();
     if payload != 0 {
-        parsed.longest = (parsed.l4 - parsed.l3 + header as u32 + payload) as u16;
+        parsed.longest = parsed.l4 - parsed.l3 + header as u16 + payload as u16;
     }
 }
 

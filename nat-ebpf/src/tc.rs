@@ -197,13 +197,8 @@ impl Packet for TcPacket {
     }
 
     #[inline(always)]
-    fn change_tcp_checksum(&mut self, offset: usize, pseudo: Delta, plain: Delta) {
-        self.replace(offset, pseudo, plain, 0);
-    }
-
-    #[inline(always)]
-    fn change_udp_checksum(&mut self, offset: usize, pseudo: Delta, plain: Delta) {
-        self.replace(offset, pseudo, plain, BPF_F_MARK_MANGLED_0);
+    fn change_transport_checksum(&mut self, offset: usize, pseudo: Delta, plain: Delta, udp: bool) {
+        self.replace(offset, pseudo, plain, if udp { BPF_F_MARK_MANGLED_0 } else { 0 });
     }
 
     /// The kernel does not say whether a checksum is left to the device, but a change that is not of the

@@ -19,21 +19,16 @@ pub fn session<P: Packet>(packet: &mut P, parsed: &Parsed, address: u32, port: u
     let plain = Delta::NONE.word(old_port, port);
     packet.write(l3 + address_field, address);
     lower_ttl(packet, parsed, pseudo);
-    match key.protocol {
-        protocol::TCP => {
-            packet.write(l4 + port_field, port);
-            packet.change_tcp_checksum(l4 + field::TCP_CHECKSUM, pseudo, plain);
-        }
-        protocol::UDP => {
-            packet.write(l4 + port_field, port);
-            packet.change_udp_checksum(l4 + field::UDP_CHECKSUM, pseudo, plain);
-        }
+    if key.protocol == protocol::ICMP {
         // An ICMP checksum covers no pseudo-header.
-        _ => {
-            packet.write(l4 + field::IDENTIFIER, port);
-            packet.change_checksum(l4 + field::ICMP_CHECKSUM, plain);
-        }
+        packet.write(l4 + field::IDENTIFIER, port);
+        packet.change_checksum(l4 + field::ICMP_CHECKSUM, plain);
+        return;
     }
+    packet.write(l4 + port_field, port);
+    let udp = key.protocol == protocol::UDP;
+    let checksum = if udp { field::UDP_CHECKSUM } else { field::TCP_CHECKSUM };
+    packet.change_transport_checksum(l4 + checksum, pseudo, plain, udp);
 }
 
 /// Decrements the TTL and brings the IP checksum up to date with it and with `change`.

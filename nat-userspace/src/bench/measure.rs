@@ -2,8 +2,7 @@
 
 use anyhow::{Result, ensure};
 use nat_common::{
-    config::Ageing,
-    flow::{Direction, FlowKey4},
+    flow::{Direction, FlowEntry4, FlowKey4},
 };
 
 use super::{
@@ -109,7 +108,7 @@ impl Bench {
 
     /// Releases every session.
     fn clear(&mut self) -> Result<()> {
-        self.rig.datapath.age(Ageing { withdrawn: 0, ahead: AGES })?;
+        self.rig.datapath.age(false, AGES)?;
         let left = self.rig.datapath.maps.session_count()?;
         ensure!(left == 0, "{left} sessions are left where none should be");
         Ok(())
@@ -119,7 +118,7 @@ impl Bench {
     fn inbound(&self, sessions: u32) -> Result<Vec<FlowKey4>> {
         let flows = self.rig.datapath.maps.flows()?;
         let keys: Vec<_> =
-            flows.iter().map(|(key, _)| *key).filter(|key| key.direction() == Direction::Inbound).collect();
+            flows.iter().map(FlowEntry4::key).filter(|key| key.direction() == Direction::Inbound).collect();
         ensure!(keys.len() == sessions as usize, "{} sessions were opened instead of {sessions}", keys.len());
         Ok(keys)
     }

@@ -3,7 +3,6 @@
 use std::{net::Ipv4Addr, time::Duration};
 
 use anyhow::{Result, anyhow};
-use nat_common::config::Ageing;
 
 use super::{Controller, plan_for, report_warnings};
 use crate::{
@@ -68,7 +67,7 @@ impl Controller {
         self.applied.interfaces = attached;
         self.datapath.maps.set_applied(&self.applied)?;
         if withdrawn {
-            self.datapath.age(Ageing { withdrawn: 1, ahead: 0 })?;
+            self.datapath.age(true, 0)?;
         }
         self.resolve_next_hops(facts).await;
         Ok(())

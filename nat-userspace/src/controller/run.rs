@@ -7,7 +7,6 @@ use std::{
 
 use anyhow::Result;
 use futures_util::StreamExt;
-use nat_common::config::Ageing;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     time::sleep,
@@ -19,9 +18,9 @@ use crate::{
     host::{HostChange, batched},
 };
 
-/// How often sessions are aged, unless that takes more than [`SHARE`] of a CPU.
+/// How often all sessions are aged, unless that takes more than its [`SHARE`] of a CPU.
 const AGEING: Duration = Duration::from_secs(1);
-/// Ageing rests this many times as long as its last pass took.
+/// Ageing rests this many times as long as its last slice took.
 const SHARE: u32 = 20;
 /// Changes of the host are acted upon in batches of this length.
 const BATCH: Duration = Duration::from_millis(100);
@@ -44,6 +43,7 @@ impl Controller {
         });
         let mut changes = pin!(batched(self.host.watch().await?, BATCH));
         let mut age = pin!(sleep(AGEING));
+        let mut pass = Instant::now();
         let mut confirm = pin!(sleep(CONFIRM));
         loop {
             tokio::select! {
@@ -55,7 +55,7 @@ impl Controller {
                 Some(batch) = changes.next() => self.react(&batch).await,
                 served = events.serve(&self.host) => served?,
                 () = age.as_mut() => {
-                    let rest = self.age();
+                    let rest = self.age(&mut pass);
                     age.as_mut().reset(tokio::time::Instant::now() + rest);
                 }
                 () = confirm.as_mut() => {
@@ -99,17 +99,24 @@ impl Controller {
         }
     }
 
-    /// One ageing pass; how long to rest before the next.
-    fn age(&mut self) -> Duration {
+    /// Ages a slice of the table; how long to rest before the next.
+    fn age(&mut self, pass: &mut Instant) -> Duration {
         let begin = Instant::now();
+        let last = self.datapath.age_next().unwrap_or_else(|error| {
+            tracing::warn!("sessions cannot be aged: {error}");
+            true
+        });
+        let rest = begin.elapsed() * SHARE;
+        if !last {
+            return rest;
+        }
         // Whoever writes net.ipv4.ip_forward switches it off, and nothing tells.
         if let Err(error) = crate::host::enable_fib_lookup() {
             tracing::warn!("{error}");
         }
-        if let Err(error) = self.datapath.age(Ageing::default()) {
-            tracing::warn!("sessions cannot be aged: {error}");
-        }
-        AGEING.max(begin.elapsed() * SHARE)
+        let rest = rest.max(AGEING.saturating_sub(pass.elapsed()));
+        *pass = Instant::now() + rest;
+        rest
     }
 
     async fn confirm_neighbours(&self) {

@@ -13,6 +13,7 @@ use super::{
     DatapathError, Maps, Pins,
     error::{answer, with_sources},
     maps::create_applied,
+    table,
 };
 use crate::plan::MAX_INTERFACES;
 
@@ -26,6 +27,8 @@ const OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/nat
 /// Bytes of `struct __sk_buff` up to `ifindex`, where that is, and the kernel takes the rest as zero.
 const SK_BUFF: usize = SK_BUFF_IFINDEX + 4;
 const SK_BUFF_IFINDEX: usize = 40;
+/// Groups that ageing visits in one run, during which its CPU handles no packets: half a millisecond.
+const AGEING_SLICE: u32 = 16_384;
 /// A frame for programs that look at none.
 const NO_FRAME: [u8; 64] = [0; 64];
 
@@ -48,6 +51,8 @@ pub struct Datapath {
     /// Its maps.
     pub maps: Maps,
     events: Option<MapData>,
+    /// The group of the flow table where ageing goes on.
+    aged: u32,
 }
 
 impl Datapath {
@@ -56,7 +61,7 @@ impl Datapath {
     /// # Errors
     /// [`DatapathError::Setup`] or [`DatapathError::Load`] if the kernel refuses.
     pub fn private(options: &LoadOptions) -> Result<Self, DatapathError> {
-        Self::load(&mut EbpfLoader::new(), options, None)
+        Self::load(options, None)
     }
 
     /// Loads the data plane onto the state pinned under `pins`, or begins it there.
@@ -66,17 +71,19 @@ impl Datapath {
     /// pinned does not fit.
     pub fn pinned(options: &LoadOptions, pins: &Pins) -> Result<Self, DatapathError> {
         pins.create()?;
-        Self::load(&mut EbpfLoader::new(), options, Some(pins))
+        Self::load(options, Some(pins))
     }
 
-    fn load<'a>(
-        loader: &mut EbpfLoader<'a>,
-        options: &'a LoadOptions,
-        pins: Option<&Pins>,
-    ) -> Result<Self, DatapathError> {
+    fn load(options: &LoadOptions, pins: Option<&Pins>) -> Result<Self, DatapathError> {
+        let flows = pins.map(|pins| pins.map(table::NAME));
+        let hash = table::hash(flows.as_deref(), options.max_sessions)?;
+        let groups = hash.groups as u32;
+        let mut loader = EbpfLoader::new();
         loader
-            .map_max_entries("FLOWS4", options.max_sessions.saturating_mul(2))
+            .map_max_entries(table::NAME, table::entries(options.max_sessions))
             .map_max_entries("INTERFACES", MAX_INTERFACES)
+            .override_global("FLOW_SECRET", &hash.secret, true)
+            .override_global("FLOW_GROUPS", &groups, true)
             .override_global("AYA_LOG_LEVEL", &options.log_level, false);
         if let Some(pins) = pins {
             for name in PINNED {
@@ -100,7 +107,8 @@ impl Datapath {
             _ => None,
         };
         let maps = Maps::of_object(&mut object, applied)?;
-        Ok(Self { object, maps, events })
+        table::remember(&maps.flows, &hash)?;
+        Ok(Self { object, maps, events, aged: 0 })
     }
 
     /// The events that the data plane tells; the first caller gets them.
@@ -113,14 +121,34 @@ impl Datapath {
         RingBuf::try_from(Map::RingBuf(data)).map_err(|error| problem(error.to_string()))
     }
 
-    /// Runs one ageing pass.
+    /// Ages the whole table at once, `ahead` ticks later than now; with `withdrawn`, sessions whose Elastic IP is no
+    /// longer configured end however busy they are.
     ///
     /// # Errors
     /// [`DatapathError::TestRun`] if the kernel refuses to run it.
-    pub fn age(&mut self, orders: Ageing) -> Result<(), DatapathError> {
+    pub fn age(&mut self, withdrawn: bool, ahead: u32) -> Result<(), DatapathError> {
+        self.aged = 0;
+        while !self.age_slice(withdrawn, ahead)? {}
+        Ok(())
+    }
+
+    /// Ages the next slice of the table; true if it was the last one.
+    ///
+    /// # Errors
+    /// [`DatapathError::TestRun`] if the kernel refuses to run it.
+    pub fn age_next(&mut self) -> Result<bool, DatapathError> {
+        self.age_slice(false, 0)
+    }
+
+    fn age_slice(&mut self, withdrawn: bool, ahead: u32) -> Result<bool, DatapathError> {
+        let left = self.maps.max_sessions()? - self.aged;
+        let groups = left.min(AGEING_SLICE);
+        let orders = Ageing { withdrawn: withdrawn.into(), ahead, first: self.aged, groups };
         self.maps.set_ageing(orders)?;
         self.run(AGE, TestRunOptions { data_in: Some(&NO_FRAME), ..TestRunOptions::new() })?;
-        Ok(())
+        let last = groups == left;
+        self.aged = if last { 0 } else { self.aged + groups };
+        Ok(last)
     }
 
     /// Runs the translating program of the XDP hook on a frame, as if it came in on the interface with index `ingress`
@@ -213,7 +241,7 @@ fn pinned_applied(path: &Path) -> Result<MapData, DatapathError> {
 
 /// The maps of the object that are pinned; the scratch buffer and the logs belong to one load.
 const PINNED: [&str; 20] = [
-    "FLOWS4",
+    table::NAME,
     "GENERATION",
     "CONFIG",
     "INTERFACES",

@@ -12,13 +12,13 @@ use nat_common::{
     config::{APPLIED_PAGE, APPLIED_PAGES, Ageing, Config, Interface, VlanKey},
     counter::Counters,
     drop::{DropReason, DropSample},
-    flow::{FlowEntry4, FlowKey4},
     nacl::{self, NaclList, PortRanges},
     pool::{ElasticIp, ElasticIpKey, Gateway, PortRange},
     route::{Prefix, Subnet, Target},
+    table::FlowGroup4,
 };
 
-use super::{DatapathError, Pins};
+use super::{DatapathError, Pins, table};
 
 /// One page of [`Maps::applied`].
 #[derive(Clone, Copy)]
@@ -103,7 +103,7 @@ fn check(name: &'static str, map: &MapData, key: usize, value: usize) -> Result<
 }
 
 /// Another handle of the same map.
-fn again(map: &MapData, name: &'static str) -> Result<MapData, DatapathError> {
+pub(super) fn again(map: &MapData, name: &'static str) -> Result<MapData, DatapathError> {
     let info = map.info().map_err(DatapathError::access("look at", name))?;
     MapData::from_id(info.id()).map_err(DatapathError::access("open", name))
 }
@@ -152,7 +152,7 @@ impl Maps {
         type Trie = aya::maps::lpm_trie::Key<Prefix>;
         let all_interfaces = source.open_data("INTERFACES", size_of::<u32>(), size_of::<Interface>())?;
         Ok(Self {
-            flows: source.open_data("FLOWS4", size_of::<FlowKey4>(), size_of::<FlowEntry4>())?,
+            flows: source.open_data(table::NAME, size_of::<u32>(), size_of::<FlowGroup4>())?,
             generation: open!("GENERATION", u32, u32),
             config: open!("CONFIG", u32, Config),
             interfaces: Array::try_from(Map::Array(again(&all_interfaces, "INTERFACES")?))
@@ -233,8 +233,7 @@ impl Maps {
     /// # Errors
     /// [`DatapathError::Access`] if the kernel refuses.
     pub fn max_sessions(&self) -> Result<u32, DatapathError> {
-        let info = self.flows.info().map_err(DatapathError::access("look at", "FLOWS4"))?;
-        Ok(info.max_entries() / 2)
+        table::groups(&self.flows)
     }
 }
 

@@ -14,6 +14,7 @@ mod maps;
 mod pins;
 mod rig;
 mod sessions;
+mod table;
 
 pub use applied::{Applied, AppliedInterface};
 pub use driver::Driver;

@@ -13,9 +13,7 @@ use nat_common::{
 };
 use nix::time::{ClockId, clock_gettime};
 
-use super::{DatapathError, Maps, batch};
-
-const NAME: &str = "FLOWS4";
+use super::{DatapathError, Maps, table};
 
 /// One direction of a session.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -61,10 +59,11 @@ impl Session {
 
     /// The sessions whose `flows` these are, in no order.
     #[must_use]
-    pub fn join(flows: &[(FlowKey4, FlowEntry4)]) -> Vec<Self> {
-        // Maps, because a walk may see an entry twice.
+    pub fn join(flows: &[FlowEntry4]) -> Vec<Self> {
+        // A map of the outbound ones too: a flow that ends and begins anew during a walk may be seen twice.
+        let by_key = flows.iter().map(|flow| (flow.key(), *flow));
         let (outbound, inbound): (HashMap<_, _>, HashMap<_, _>) =
-            flows.iter().copied().partition(|(key, _)| key.direction() == Direction::Outbound);
+            by_key.partition(|(key, _)| key.direction() == Direction::Outbound);
         let sessions = outbound.iter().map(|(key, entry)| {
             let other = inbound.get(&entry.other_key(key)).copied().unwrap_or_default();
             join(key, entry, &other)
@@ -94,17 +93,19 @@ impl Maps {
     ///
     /// # Errors
     /// [`DatapathError::Access`] if the kernel refuses.
-    pub fn flows(&self) -> Result<Vec<(FlowKey4, FlowEntry4)>, DatapathError> {
+    pub fn flows(&self) -> Result<Vec<FlowEntry4>, DatapathError> {
         let mut flows = Vec::new();
-        batch::for_each(&self.flows, |key, entry| flows.push((*key, *entry)))
-            .map_err(DatapathError::access("read", NAME))?;
+        table::for_each(&self.flows, |flow| flows.push(*flow))?;
         Ok(flows)
     }
 }
 
 fn join(key: &FlowKey4, outbound: &FlowEntry4, inbound: &FlowEntry4) -> Session {
-    let flow =
-        |entry: &FlowEntry4| Flow { packets: entry.packets, bytes: entry.bytes, last_seen: entry.last_seen };
+    let flow = |entry: &FlowEntry4| Flow {
+        packets: entry.packet_count(),
+        bytes: entry.bytes,
+        last_seen: entry.last_seen,
+    };
     let phase = (key.protocol == protocol::TCP).then(|| tcp::phase(outbound.tcp_seen, inbound.tcp_seen));
     Session {
         protocol: key.protocol,
@@ -128,7 +129,7 @@ mod tests {
     use super::*;
 
     /// The outbound and the inbound flow of a TCP session that has got as far as SYN and SYN-ACK.
-    fn flows() -> [(FlowKey4, FlowEntry4); 2] {
+    fn flows() -> [FlowEntry4; 2] {
         let internal = flow::raw(Ipv4Addr::new(10, 0, 1, 5));
         let key = FlowKey4 {
             source: internal,
@@ -139,13 +140,28 @@ mod tests {
             zone: 1,
             spare: [0; 2],
         };
-        let entry =
-            FlowEntry4 { tcp_seen: tcp::SYN, zone: 1, opened: 5, last_seen: 6, ..FlowEntry4::default() };
         let external = flow::raw(Ipv4Addr::new(203, 0, 113, 10));
-        let outbound = FlowEntry4 { address: external, port: 1_024_u16.to_be(), packets: 1, ..entry };
-        let inbound =
-            FlowEntry4 { address: internal, port: key.source_port, packets: 2, last_seen: 9, ..entry };
-        [(key, outbound), (outbound.other_key(&key), inbound)]
+        let outbound = FlowEntry4 {
+            address: external,
+            port: 1_024_u16.to_be(),
+            tcp_seen: tcp::SYN,
+            vpc: 1,
+            opened: 5,
+            last_seen: 6,
+            packets: 1,
+            ..FlowEntry4::of(&key)
+        };
+        let inbound = FlowEntry4 {
+            address: internal,
+            port: key.source_port,
+            tcp_seen: tcp::SYN,
+            vpc: 1,
+            opened: 5,
+            last_seen: 9,
+            packets: 2,
+            ..FlowEntry4::of(&outbound.other_key(&key))
+        };
+        [outbound, inbound]
     }
 
     #[test]

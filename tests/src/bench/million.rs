@@ -1,7 +1,6 @@
 //! What a million sessions cost beside their packets: memory, and the time of an ageing pass.
 
 use anyhow::{Context, Result};
-use nat_common::config::Ageing;
 use nat_common::rig::pattern;
 use nat_userspace::datapath::{Datapath, LoadOptions, Pins, Rig, map_memory};
 
@@ -38,7 +37,7 @@ pub fn measure(rig: &mut Rig, core: &Core) -> Result<Figures> {
     let (bytes, from_the_start) = map_memory(&pins.map("FLOWS4"))?;
     let sessions = if from_the_start { datapath.maps.max_sessions()? } else { SESSIONS };
     let before = Core::thread()?;
-    datapath.age(Ageing::default())?;
+    datapath.age(false, 0)?;
     let ageing = Core::thread()?.saturating_sub(before);
     let left = datapath.maps.session_count()?;
     anyhow::ensure!(left >= u64::from(SESSIONS), "only {left} of {SESSIONS} sessions live");

@@ -2,7 +2,7 @@
 
 use std::{cell::Cell, collections::HashMap, fmt::Write, net::Ipv4Addr};
 
-use nat_common::{clock::ticks_from_seconds, config::Ageing, event::Event, flow::address};
+use nat_common::{clock::ticks_from_seconds, event::Event, flow::address};
 use nat_userspace::{
     datapath::{Datapath, LoadOptions, Session},
     host::{Host, HostFacts, enable_fib_lookup},
@@ -288,22 +288,22 @@ impl Rig {
     /// not closed.
     pub fn age(&mut self, seconds: u64) -> (u64, u64) {
         // A session ends beyond its timeout, not at it.
-        self.pass(Ageing { withdrawn: 0, ahead: ticks_from_seconds(seconds) + 1 })
+        self.pass(false, ticks_from_seconds(seconds) + 1)
     }
 
     /// Runs an ageing pass `ticks` ahead.
     pub fn age_ticks(&mut self, ticks: u32) -> (u64, u64) {
-        self.pass(Ageing { withdrawn: 0, ahead: ticks })
+        self.pass(false, ticks)
     }
 
     /// Runs an ageing pass that also releases the sessions of Elastic IPs that are no longer configured.
     pub fn age_withdrawn(&mut self) -> (u64, u64) {
-        self.pass(Ageing { withdrawn: 1, ahead: 0 })
+        self.pass(true, 0)
     }
 
-    fn pass(&mut self, orders: Ageing) -> (u64, u64) {
+    fn pass(&mut self, withdrawn: bool, ahead: u32) -> (u64, u64) {
         let before = self.state();
-        self.datapath.age(orders).expect("the ageing program can be run");
+        self.datapath.age(withdrawn, ahead).expect("the ageing program can be run");
         let after = self.state();
         let mut change = after.since(&before);
         let released = change.counters.remove("sessions_released").unwrap_or(0);

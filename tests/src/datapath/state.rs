@@ -44,7 +44,7 @@ impl State {
         Self {
             counters: maps.counters().expect("COUNTERS can be read"),
             drops: drops.collect(),
-            flows: maps.flows().expect("FLOWS4 can be read").into_iter().collect(),
+            flows: maps.flows().expect("FLOWS4 can be read").into_iter().map(|flow| (flow.key(), flow)).collect(),
         }
     }
 
@@ -98,7 +98,7 @@ impl State {
         let agrees = |(key, entry): &(&FlowKey4, &FlowEntry4)| {
             let other_key = entry.other_key(key);
             let other = self.flows.get(&other_key);
-            entry.belongs_to(key) && other.is_some_and(|other| other.other_key(&other_key) == **key)
+            other.is_some_and(|other| other.other_key(&other_key) == **key)
         };
         self.flows.iter().filter(|flow| !agrees(flow)).map(|(key, _)| *key).collect()
     }
@@ -106,5 +106,5 @@ impl State {
 
 fn refresh(before: &State, (key, now): (&FlowKey4, &FlowEntry4)) -> Option<(Direction, u64, u64)> {
     let then = before.flows.get(key).filter(|then| *then != now)?;
-    Some((key.direction(), now.packets.wrapping_sub(then.packets), now.bytes.wrapping_sub(then.bytes)))
+    Some((key.direction(), now.packet_count().wrapping_sub(then.packet_count()), now.bytes.wrapping_sub(then.bytes)))
 }
