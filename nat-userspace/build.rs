@@ -65,6 +65,7 @@ fn compile(workspace: &Path, target_dir: &Path) -> Result<(), String> {
     // would turn every copy and every clearing of a few words into a call that loops over bytes.
     let flags = [
         format!("--cfg=bpf_target_arch=\"{arch}\""),
+        "-Ctarget-cpu=v3".into(),
         "-Cdebuginfo=2".into(),
         "-Clink-arg=--btf".into(),
         "-Clink-arg=--disable-expand-memcpy-in-order".into(),

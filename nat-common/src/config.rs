@@ -33,7 +33,6 @@ pub struct Ageing {
     pub groups: u32,
 }
 
-
 /// Idle timeouts in ticks ([`crate::clock`]).
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]

@@ -4,7 +4,7 @@ use bytemuck::{Pod, Zeroable};
 
 macro_rules! counters {
     ($($(#[doc = $doc:literal])+ $field:ident,)+) => {
-        /// The one per-CPU entry of `COUNTERS`. Every packet moves exactly one of the packet counters, or one of
+        /// Every packet moves exactly one of the packet counters, or one of
         /// `DROPS`.
         #[repr(C)]
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
@@ -31,6 +31,18 @@ macro_rules! counters {
             }
         }
     };
+}
+
+/// The one per-CPU entry of `COUNTERS`: all that a CPU keeps for itself on the path of every packet.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct PerCpu {
+    /// What it has counted.
+    pub counters: Counters,
+    /// When it last read the clock, in the data plane's own units.
+    pub clock_read: u64,
+    /// What the clock said then, in ticks ([`crate::clock`]).
+    pub tick: u64,
 }
 
 counters! {

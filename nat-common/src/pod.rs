@@ -19,6 +19,7 @@ pod!(
     config::Interface,
     config::VlanKey,
     counter::Counters,
+    counter::PerCpu,
     drop::DropSample,
     event::Event,
     flow::FlowEntry4,

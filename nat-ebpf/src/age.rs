@@ -88,8 +88,7 @@ impl Pass {
         // SAFETY: map values stay readable while the program runs.
         let inbound = unsafe { &mut *inbound };
         let phase = tcp::phase(outbound.tcp_seen, inbound.tcp_seen);
-        let withdrawn =
-            self.withdrawn && interface::gateway_of(outbound.address, self.generation).is_none();
+        let withdrawn = self.withdrawn && interface::gateway_of(outbound.address, self.generation).is_none();
         // Beyond the timeout, not at it: a CPU's clock may be late.
         if !withdrawn && self.idle_for(outbound, inbound) <= self.timeouts.of(protocol, phase) {
             return;

@@ -1,7 +1,7 @@
 //! Every packet moves one packet counter, or one drop reason.
 
 use nat_common::{
-    counter::Counters,
+    counter::{Counters, PerCpu},
     drop::{DropReason, DropSample},
 };
 
@@ -12,50 +12,69 @@ use crate::{
     pipeline::Way,
 };
 
-/// Lets `change` update this CPU's counters.
-#[inline(always)]
-pub fn count(change: impl FnOnce(&mut Counters)) {
-    if let Some(counters) = COUNTERS.get_ptr_mut(0) {
-        // SAFETY: the entry is this CPU's own, and programs are not preempted by themselves.
-        change(unsafe { &mut *counters });
+/// What this CPU keeps for itself: looked up once for a packet.
+#[derive(Clone, Copy)]
+pub struct Own(*mut PerCpu);
+
+impl Own {
+    /// That of the CPU that runs the program.
+    #[inline(always)]
+    pub fn of_this_cpu() -> Option<Self> {
+        COUNTERS.get_ptr_mut(0).map(Self)
+    }
+
+    /// Lets `change` read and update it.
+    #[inline(always)]
+    pub fn change<T>(self, change: impl FnOnce(&mut PerCpu) -> T) -> T {
+        // SAFETY: the entry is this CPU's own, programs are not preempted by themselves, and no other reference lives
+        // while `change` runs.
+        change(unsafe { &mut *self.0 })
+    }
+
+    /// `packets` packets of the wire leave by a hop.
+    #[inline(always)]
+    pub fn forwarded(self, way: Way, packets: u64, bytes: u64) {
+        self.change(|PerCpu { counters, .. }| match way {
+            Way::Outbound => {
+                counters.outbound_packets += packets;
+                counters.outbound_bytes += bytes;
+            }
+            Way::Inbound => {
+                counters.inbound_packets += packets;
+                counters.inbound_bytes += bytes;
+            }
+            Way::Local => {
+                counters.local_packets += packets;
+                counters.local_bytes += bytes;
+            }
+        });
+    }
+
+    /// A frame goes to the host's stack.
+    #[inline(always)]
+    pub fn stack(self, bytes: u64) {
+        self.change(|PerCpu { counters, .. }| {
+            counters.stack_packets += 1;
+            counters.stack_bytes += bytes;
+        });
+    }
+
+    /// A packet was answered.
+    #[inline(always)]
+    pub fn replied(self, bytes: u64) {
+        self.change(|PerCpu { counters, .. }| {
+            counters.replied_packets += 1;
+            counters.replied_bytes += bytes;
+        });
     }
 }
 
-/// `packets` packets of the wire leave by a hop.
+/// Lets `change` update this CPU's counters.
 #[inline(always)]
-pub fn forwarded(way: Way, packets: u64, bytes: u64) {
-    count(|counters| match way {
-        Way::Outbound => {
-            counters.outbound_packets += packets;
-            counters.outbound_bytes += bytes;
-        }
-        Way::Inbound => {
-            counters.inbound_packets += packets;
-            counters.inbound_bytes += bytes;
-        }
-        Way::Local => {
-            counters.local_packets += packets;
-            counters.local_bytes += bytes;
-        }
-    });
-}
-
-/// A frame goes to the host's stack.
-#[inline(always)]
-pub fn stack(bytes: u64) {
-    count(|counters| {
-        counters.stack_packets += 1;
-        counters.stack_bytes += bytes;
-    });
-}
-
-/// A packet was answered.
-#[inline(always)]
-pub fn replied(bytes: u64) {
-    count(|counters| {
-        counters.replied_packets += 1;
-        counters.replied_bytes += bytes;
-    });
+pub fn count(change: impl FnOnce(&mut Counters)) {
+    if let Some(own) = Own::of_this_cpu() {
+        own.change(|own| change(&mut own.counters));
+    }
 }
 
 /// A packet is refused.

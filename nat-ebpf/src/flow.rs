@@ -8,6 +8,7 @@ use nat_common::{
 
 use crate::{
     admit, assembly, clock,
+    count::Own,
     fib::{self, Query},
     hook::Hook,
     packet::Packet,
@@ -67,11 +68,12 @@ pub fn pass<P: Hook>(
     packet: &P,
     parsed: &Parsed,
     entry: *mut FlowEntry4,
+    own: Own,
     generation: u32,
     fits: bool,
     rewrite: &mut Rewrite,
 ) -> Result<(), Stop> {
-    let tick = clock::now();
+    let tick = clock::now_by(own);
     // SAFETY: see `find`. Of all CPUs, only the one that carries this direction writes these fields.
     unsafe {
         let before = (&raw const (*entry).last_seen).read_volatile();

@@ -175,7 +175,8 @@ fn outer<P: Packet>(packet: &P, parsed: &Parsed, address: u32) {
 /// The quoted headers, and the ICMP checksum over all that changes in them.
 #[inline(always)]
 fn embedded<P: Packet>(packet: &P, parsed: &Parsed, quote: &Quote, rewrite: &Rewrite) {
-    let (ip, transport): (usize, usize) = ((parsed.l3 + quote.ip).into(), (parsed.l3 + quote.transport).into());
+    let (ip, transport): (usize, usize) =
+        ((parsed.l3 + quote.ip).into(), (parsed.l3 + quote.transport).into());
     let end = parsed.l3 as usize + parsed.length as usize;
     // The quoted packet went the other way: its source is our destination.
     let (old_address, old_port, address_at, port_at) = match parsed.key.direction() {

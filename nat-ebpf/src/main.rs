@@ -43,7 +43,8 @@ use aya_ebpf::{
 };
 
 use crate::{
-    hook::Hook, packet::Packet, parse::Parsed, pipeline::Forward, stop::Stop, tc::TcPacket, xdp::XdpPacket,
+    count::Own, hook::Hook, packet::Packet, parse::Parsed, pipeline::Forward, stop::Stop, tc::TcPacket,
+    xdp::XdpPacket,
 };
 
 /// What becomes of a packet.
@@ -86,18 +87,20 @@ pub fn natgw_tc(context: TcContext) -> i32 {
 /// Runs a packet through the gateway. The only place where packets are counted.
 #[inline(always)]
 fn serve<P: Hook>(context: &impl EbpfContext, packet: &mut P, parsed: &mut Parsed) -> Verdict {
-    match pipeline::run(packet, parsed) {
+    // Never missing: the array has one entry for each CPU.
+    let Some(own) = Own::of_this_cpu() else { return Verdict::Drop };
+    match pipeline::run(packet, parsed, own) {
         Ok(Forward { way, hop }) => {
-            count::forwarded(way, packet.segments(), u64::from(parsed.length));
+            own.forwarded(way, packet.segments(), u64::from(parsed.length));
             Verdict::Send(hop.ifindex())
         }
         Err(Stop::Stack) => {
-            count::stack(packet.length() as u64);
+            own.stack(packet.length() as u64);
             Verdict::Stack
         }
         Err(Stop::Reply(reply)) => {
             if packet.reply(parsed, reply).is_ok() {
-                count::replied(u64::from(parsed.length));
+                own.replied(u64::from(parsed.length));
                 return Verdict::Send(packet.ingress());
             }
             count::dropped(reply.otherwise(), parsed, packet.ingress());

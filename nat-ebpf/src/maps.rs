@@ -7,7 +7,7 @@ use aya_ebpf::{
 };
 use nat_common::{
     config::{Ageing, Config, Interface, MAX_LOCALS, MAX_VLANS, SLOTS, VlanKey},
-    counter::Counters,
+    counter::PerCpu,
     drop::{DropReason, DropSample},
     event::RING_BYTES,
     nacl::{MAX_NACLS, MAX_PORT_RANGES, MAX_PREFIXES, NaclList, PortRange as NaclPorts, PortRanges},
@@ -16,7 +16,7 @@ use nat_common::{
     table::FlowGroup4,
 };
 
-use crate::{allocate::Search, clock::Reading};
+use crate::allocate::Search;
 
 /// Both flows of every session, as [`crate::table`] finds them. Written by the data plane (open, refresh) and the ageing
 /// program (release). Mappable, so that entries lie on cache lines and user space reads them without system calls.
@@ -81,9 +81,9 @@ pub static ELASTIC_IPS: HashMap<ElasticIpKey, ElasticIp> =
 #[map]
 pub static AGEING: Array<Ageing> = Array::with_max_entries(1, 0);
 
-/// Written by the data plane: what went through.
+/// Written by the data plane: what went through, and each CPU's last reading of the clock.
 #[map]
-pub static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(1, 0);
+pub static COUNTERS: PerCpuArray<PerCpu> = PerCpuArray::with_max_entries(1, 0);
 
 /// Written by the data plane: what was refused, by reason.
 #[map]
@@ -103,10 +103,6 @@ pub const SCRATCH_BYTES: usize = 1_024;
 /// The data plane's own: a quoted packet while its checksum is computed.
 #[map]
 pub static SCRATCH: PerCpuArray<[u8; SCRATCH_BYTES]> = PerCpuArray::with_max_entries(1, 0);
-
-/// The data plane's own: each CPU's last reading of the clock.
-#[map]
-pub static CLOCK: PerCpuArray<Reading> = PerCpuArray::with_max_entries(1, 0);
 
 /// The data plane's own: a search for a free port.
 #[map]

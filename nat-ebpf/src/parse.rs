@@ -8,7 +8,7 @@ use nat_common::{
 };
 
 use crate::{
-    header::{self, Ethernet, Icmp, Ipv4, Tcp, Udp, Vlan, ethertype},
+    header::{self, Ethernet, Icmp, Ipv4Words, Tcp, Udp, Vlan, ethertype},
     hook::Hook,
     packet::Packet,
     stop::Stop,
@@ -46,6 +46,19 @@ pub struct Parsed {
     /// Whether a packet that goes back where it came from must be redirected there.
     pub no_transmit: bool,
 }
+
+impl Parsed {
+    /// Sets both ports, source first as in the packet, by one store: they are read as one word soon after, which two
+    /// stores would delay.
+    #[inline(always)]
+    fn set_ports(&mut self, ports: u32) {
+        // SAFETY: the ports stand side by side in the key, at a multiple of four bytes.
+        unsafe { (&raw mut self.key).cast::<u32>().add(PORTS).write(ports) }
+    }
+}
+
+/// Where the ports of a key begin, in words of four bytes.
+const PORTS: usize = core::mem::offset_of!(FlowKey4, source_port) / 4;
 
 /// What a packet is, to a NAT.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -112,14 +125,14 @@ fn other_frame<P: Packet>(packet: &P, parsed: &mut Parsed, ethernet: &Ethernet) 
 
 /// Reads the IPv4 header (RFC 1812 §5.2.2: what is unsound is discarded silently).
 #[inline(always)]
-pub fn ipv4<P: Hook>(packet: &mut P, parsed: &mut Parsed) -> Result<Ipv4, Stop> {
+pub fn ipv4<P: Hook>(packet: &mut P, parsed: &mut Parsed) -> Result<Ipv4Words, Stop> {
     let l3 = parsed.l3 as usize;
-    let Some(ip) = packet.read::<Ipv4>(l3) else { return Err(Stop::Drop(DropReason::FrameTooShort)) };
-    if ip.version_and_length >> 4 != 4 {
+    let Some(ip) = packet.read::<Ipv4Words>(l3) else { return Err(Stop::Drop(DropReason::FrameTooShort)) };
+    if ip.version_and_length() >> 4 != 4 {
         return Err(Stop::Drop(DropReason::IpVersion));
     }
     let header = ip.length();
-    let mut length = u32::from(u16::from_be(ip.total_length));
+    let mut length = u32::from(ip.total_length());
     if length == 0 && packet.segment_payload() != 0 {
         // More than the field can tell, and left to segmentation.
         length = packet.length() as u32 - l3 as u32;
@@ -137,26 +150,26 @@ pub fn ipv4<P: Hook>(packet: &mut P, parsed: &mut Parsed) -> Result<Ipv4, Stop> 
     } else {
         packet.check_options(l3, header)?;
     }
-    parsed.key.source = ip.source;
-    parsed.key.destination = ip.destination;
-    parsed.key.protocol = ip.protocol;
+    parsed.key.source = ip.source();
+    parsed.key.destination = ip.destination();
+    parsed.key.protocol = ip.protocol();
     parsed.l4 = parsed.l3 + header as u16;
     parsed.length = length;
     parsed.longest = length as u16;
-    parsed.ttl = ip.ttl;
-    parsed.service = ip.service;
+    parsed.ttl = ip.ttl();
+    parsed.service = ip.service();
     parsed.atomic = ip.is_atomic();
     Ok(ip)
 }
 
 /// Reads the transport header of an unfragmented packet.
 #[inline(always)]
-pub fn transport<P: Packet>(packet: &P, parsed: &mut Parsed, ip: &Ipv4) -> Result<Content, DropReason> {
+pub fn transport<P: Packet>(packet: &P, parsed: &mut Parsed, ip: &Ipv4Words) -> Result<Content, DropReason> {
     if ip.is_fragment() {
         return Err(DropReason::Fragment);
     }
     let room = parsed.length as usize - (parsed.l4 - parsed.l3) as usize;
-    match ip.protocol {
+    match ip.protocol() {
         protocol::TCP => tcp(packet, parsed, room),
         protocol::UDP => udp(packet, parsed, room),
         protocol::ICMP => icmp(packet, parsed, room),
@@ -176,8 +189,7 @@ fn tcp<P: Packet>(packet: &P, parsed: &mut Parsed, room: usize) -> Result<Conten
     if header < size_of::<Tcp>() || header > room {
         return Err(DropReason::TcpHeaderLength);
     }
-    parsed.key.source_port = tcp.source;
-    parsed.key.destination_port = tcp.destination;
+    parsed.set_ports(tcp.ports);
     parsed.tcp_flags = tcp.flags;
     segmented(packet, parsed, header);
     Ok(Content::Session)
@@ -185,18 +197,19 @@ fn tcp<P: Packet>(packet: &P, parsed: &mut Parsed, room: usize) -> Result<Conten
 
 #[inline(always)]
 fn udp<P: Packet>(packet: &P, parsed: &mut Parsed, room: usize) -> Result<Content, DropReason> {
-    let Some(udp) = packet.read::<Udp>(parsed.l4 as usize) else {
+    // As words, which are read fastest.
+    let Some([ports, length_and_checksum]) = packet.read::<[u32; size_of::<Udp>() / 4]>(parsed.l4 as usize)
+    else {
         return Err(DropReason::TransportTruncated);
     };
     if room < size_of::<Udp>() {
         return Err(DropReason::TransportTruncated);
     }
-    let length = usize::from(u16::from_be(udp.length));
+    let length = usize::from(u16::from_be(length_and_checksum as u16));
     if length < size_of::<Udp>() || length > room {
         return Err(DropReason::UdpLength);
     }
-    parsed.key.source_port = udp.source;
-    parsed.key.destination_port = udp.destination;
+    parsed.set_ports(ports);
     segmented(packet, parsed, size_of::<Udp>());
     Ok(Content::Session)
 }

@@ -17,6 +17,7 @@ use nat_common::{
 
 use crate::{
     admit, allocate,
+    count::Own,
     fib::{self, Query},
     flow::{self, Rewrite},
     forward,
@@ -51,7 +52,7 @@ pub struct Forward {
 
 /// Takes a packet from the wire to the wire.
 #[inline(always)]
-pub fn run<P: Hook>(packet: &mut P, parsed: &mut Parsed) -> Result<Forward, Stop> {
+pub fn run<P: Hook>(packet: &mut P, parsed: &mut Parsed, own: Own) -> Result<Forward, Stop> {
     let generation = GENERATION.get(0).copied().unwrap_or_default();
     parse::frame(packet, parsed)?;
     let ip = parse::ipv4(packet, parsed)?;
@@ -70,7 +71,7 @@ pub fn run<P: Hook>(packet: &mut P, parsed: &mut Parsed) -> Result<Forward, Stop
         forward::stamp(packet, parsed, &rewrite.hop);
         return Ok(Forward { way: way(parsed, &rewrite), hop: rewrite.hop });
     }
-    session(packet, parsed, role, generation, &mut rewrite)?;
+    session(packet, parsed, role, own, generation, &mut rewrite)?;
     forward::frame(packet, parsed, &rewrite.hop)?;
     // ---- everything above looks, everything below writes ----
     if rewrite.address == 0 {
@@ -129,6 +130,7 @@ fn session<P: Hook>(
     packet: &P,
     parsed: &Parsed,
     role: &Role,
+    own: Own,
     generation: u32,
     rewrite: &mut Rewrite,
 ) -> Result<(), Stop> {
@@ -144,7 +146,7 @@ fn session<P: Hook>(
         return Err(Stop::Reply(Reply::TimeExceeded));
     }
     let fits = u32::from(parsed.longest) <= role.mtu;
-    flow::pass(packet, parsed, entry, generation, fits, rewrite)
+    flow::pass(packet, parsed, entry, own, generation, fits, rewrite)
 }
 
 /// From outside, without a session: never an opening (invariant 2).

@@ -47,9 +47,12 @@ const GENERATION: usize = 2;
 pub fn find(key: &FlowKey4) -> Option<*mut FlowEntry4> {
     let words = key.words();
     let probe = first_probe(words);
-    let entry = entry(group(probe), probe.home())?;
-    if holds(entry, words) && is_flow(entry) {
-        return Some(entry);
+    let group = FLOWS4.get_ptr_mut(group(probe))?.cast::<FlowEntry4>();
+    for step in 0..2 {
+        let entry = group.wrapping_add(bound::<IN_GROUP>(probe.entry(step) as usize));
+        if holds(entry, words) && is_flow(entry) {
+            return Some(entry);
+        }
     }
     seek(key)
 }
@@ -144,7 +147,8 @@ fn claim_and_write(flow: &FlowEntry4) -> Result<Place, Refusal> {
     }
     // SAFETY: the claim makes the entry this CPU's own until it is published.
     unsafe {
-        word(entry, PORTS).write_volatile(words[1] | u64::from(flow.vpc) << 48 | u64::from(flow.tcp_seen) << 56);
+        word(entry, PORTS)
+            .write_volatile(words[1] | u64::from(flow.vpc) << 48 | u64::from(flow.tcp_seen) << 56);
         word(entry, KEY).write_volatile(words[0]);
     }
     barrier();

@@ -7,7 +7,7 @@ use aya_ebpf::{
 use nat_common::flow::FlowEntry4;
 
 use crate::{
-    assembly::bound,
+    assembly::{bound, opaque},
     flow::Rewrite,
     header::{self, Vlan},
     hook::hook,
@@ -74,7 +74,7 @@ impl Packet for XdpPacket {
 
     #[inline(always)]
     fn length(&self) -> usize {
-        self.end - self.start
+        opaque(self.end - self.start)
     }
 
     #[inline(always)]

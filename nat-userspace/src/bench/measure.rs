@@ -1,9 +1,7 @@
 //! The measurements: each in several rounds, of which the median counts.
 
 use anyhow::{Result, ensure};
-use nat_common::{
-    flow::{Direction, FlowEntry4, FlowKey4},
-};
+use nat_common::flow::{Direction, FlowEntry4, FlowKey4};
 
 use super::{
     Measurement, Report,

@@ -10,7 +10,7 @@ use aya::{
 use aya_obj::generated::bpf_map_type;
 use nat_common::{
     config::{APPLIED_PAGE, APPLIED_PAGES, Ageing, Config, Interface, VlanKey},
-    counter::Counters,
+    counter::{Counters, PerCpu},
     drop::{DropReason, DropSample},
     nacl::{self, NaclList, PortRanges},
     pool::{ElasticIp, ElasticIpKey, Gateway, PortRange},
@@ -46,7 +46,7 @@ pub struct Maps {
     pub(super) pool: Array<MapData, PortRange>,
     pub(super) elastic_ips: HashMap<MapData, ElasticIpKey, ElasticIp>,
     pub(super) ageing: Array<MapData, Ageing>,
-    pub(super) counters: PerCpuArray<MapData, Counters>,
+    pub(super) counters: PerCpuArray<MapData, PerCpu>,
     pub(super) drops: PerCpuArray<MapData, u64>,
     pub(super) samples: Array<MapData, DropSample>,
     pub(super) applied: Array<MapData, Page>,
@@ -169,7 +169,7 @@ impl Maps {
             pool: open!("POOL", u32, PortRange),
             elastic_ips: open!("ELASTIC_IPS", ElasticIpKey, ElasticIp),
             ageing: open!("AGEING", u32, Ageing),
-            counters: open!("COUNTERS", u32, Counters),
+            counters: open!("COUNTERS", u32, PerCpu),
             drops: open!("DROPS", u32, u64),
             samples: open!("SAMPLES", u32, DropSample),
             applied: match applied {
@@ -196,7 +196,7 @@ impl Maps {
     pub fn counters(&self) -> Result<Counters, DatapathError> {
         let values = self.counters.get(&0, 0).map_err(DatapathError::access("read", "COUNTERS"))?;
         let mut sum = Counters::default();
-        values.iter().for_each(|value| sum.add(value));
+        values.iter().for_each(|value| sum.add(&value.counters));
         Ok(sum)
     }
 

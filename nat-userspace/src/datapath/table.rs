@@ -74,7 +74,8 @@ pub(super) fn hash(path: Option<&Path>, sessions: u32) -> Result<FlowHash, Datap
 
 fn new_hash(groups: u32) -> Result<FlowHash, DatapathError> {
     let mut hash = FlowHash::zeroed();
-    let random = File::open("/dev/urandom").and_then(|mut file| file.read_exact(bytes_of_mut(&mut hash.secret)));
+    let random =
+        File::open("/dev/urandom").and_then(|mut file| file.read_exact(bytes_of_mut(&mut hash.secret)));
     random.map_err(|error| DatapathError::Setup(format!("cannot read /dev/urandom: {error}")))?;
     hash.groups = groups.into();
     Ok(hash)

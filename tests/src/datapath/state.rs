@@ -44,7 +44,12 @@ impl State {
         Self {
             counters: maps.counters().expect("COUNTERS can be read"),
             drops: drops.collect(),
-            flows: maps.flows().expect("FLOWS4 can be read").into_iter().map(|flow| (flow.key(), flow)).collect(),
+            flows: maps
+                .flows()
+                .expect("FLOWS4 can be read")
+                .into_iter()
+                .map(|flow| (flow.key(), flow))
+                .collect(),
         }
     }
 
@@ -106,5 +111,9 @@ impl State {
 
 fn refresh(before: &State, (key, now): (&FlowKey4, &FlowEntry4)) -> Option<(Direction, u64, u64)> {
     let then = before.flows.get(key).filter(|then| *then != now)?;
-    Some((key.direction(), now.packet_count().wrapping_sub(then.packet_count()), now.bytes.wrapping_sub(then.bytes)))
+    Some((
+        key.direction(),
+        now.packet_count().wrapping_sub(then.packet_count()),
+        now.bytes.wrapping_sub(then.bytes),
+    ))
 }
