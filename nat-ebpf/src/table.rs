@@ -48,11 +48,9 @@ pub fn find(key: &FlowKey4) -> Option<*mut FlowEntry4> {
     let words = key.words();
     let probe = first_probe(words);
     let group = FLOWS4.get_ptr_mut(group(probe))?.cast::<FlowEntry4>();
-    for step in 0..2 {
-        let entry = group.wrapping_add(bound::<IN_GROUP>(probe.entry(step) as usize));
-        if holds(entry, words) && is_flow(entry) {
-            return Some(entry);
-        }
+    let entry = group.wrapping_add(bound::<IN_GROUP>(probe.home() as usize));
+    if holds(entry, words) && is_flow(entry) {
+        return Some(entry);
     }
     seek(key)
 }
