@@ -31,6 +31,12 @@ pub trait Packet: Sized {
     /// Bytes of the whole frame.
     fn length(&self) -> usize;
 
+    /// Whether the frame has at least so many bytes: asked of every packet, where [`Self::length`] may be dear.
+    #[inline(always)]
+    fn holds(&self, length: usize) -> bool {
+        length <= self.length()
+    }
+
     /// How many packets on the wire it stands for: more than one before its segmentation.
     #[inline(always)]
     fn segments(&self) -> u64 {

@@ -127,7 +127,7 @@ pub fn ipv4<P: Hook>(packet: &mut P, parsed: &mut Parsed) -> Result<Ipv4, Stop> 
     if header < header::IPV4 {
         return Err(Stop::Drop(DropReason::IpHeaderLength));
     }
-    if (length as usize) < header || l3 + length as usize > packet.length() {
+    if (length as usize) < header || !packet.holds(l3 + length as usize) {
         return Err(Stop::Drop(DropReason::IpTotalLength));
     }
     if header == header::IPV4 {

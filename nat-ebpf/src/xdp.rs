@@ -1,8 +1,12 @@
 //! The XDP hook: the frame as the driver received it.
+//!
+//! A frame larger than one of the driver's buffers comes in several. Pointers reach the first alone, the linear part;
+//! drivers put the headers there. Where one does not, a header that is not there cannot be read, and the packet is
+//! refused as one that ends before it.
 
 use aya_ebpf::{
     bindings::xdp_md,
-    helpers::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail, generated::bpf_xdp_load_bytes},
+    helpers::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail, generated::{bpf_xdp_get_buff_len, bpf_xdp_load_bytes}},
 };
 use nat_common::flow::FlowEntry4;
 
@@ -74,7 +78,14 @@ impl Packet for XdpPacket {
 
     #[inline(always)]
     fn length(&self) -> usize {
-        self.end - self.start
+        // SAFETY: the helper takes no pointers but the context.
+        unsafe { bpf_xdp_get_buff_len(self.context) as usize }
+    }
+
+    /// Asks the helper only beyond the linear part, which nearly every packet ends within.
+    #[inline(always)]
+    fn holds(&self, length: usize) -> bool {
+        length <= self.end - self.start || length <= self.length()
     }
 
     #[inline(always)]
@@ -121,8 +132,13 @@ impl Packet for XdpPacket {
 
     #[inline(always)]
     fn cut(&mut self, length: usize) -> bool {
+        let change = length as i32 - self.length() as i32;
+        // Of a frame in several buffers the kernel takes "no change" for growth, and refuses.
+        if change == 0 {
+            return true;
+        }
         // SAFETY: as in `move_start`.
-        let done = unsafe { bpf_xdp_adjust_tail(self.context, length as i32 - self.length() as i32) == 0 };
+        let done = unsafe { bpf_xdp_adjust_tail(self.context, change) == 0 };
         *self = Self::attach(self.context);
         done
     }
