@@ -6,7 +6,10 @@
 
 use aya_ebpf::{
     bindings::xdp_md,
-    helpers::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail, generated::{bpf_xdp_get_buff_len, bpf_xdp_load_bytes}},
+    helpers::{
+        bpf_xdp_adjust_head, bpf_xdp_adjust_tail,
+        generated::{bpf_xdp_get_buff_len, bpf_xdp_load_bytes},
+    },
 };
 use nat_common::flow::FlowEntry4;
 

@@ -126,7 +126,7 @@ fn refused(interface: &str, hook: Hook, error: &ProgramError) -> DatapathError {
     } else if is(error, libc::EOPNOTSUPP) {
         "; its driver has no native XDP: use mode = \"auto\", \"tc\" or \"xdp-generic\""
     } else if invalid || is(error, libc::ERANGE) {
-        "; its MTU may be too large for native XDP (about 3,500 bytes): lower it, or use mode = \"tc\""
+        "; its driver may have no native XDP for so large an MTU: lower it to 3,500 or less, or use mode = \"tc\""
     } else {
         ""
     };

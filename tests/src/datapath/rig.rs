@@ -150,7 +150,14 @@ impl Rig {
             }
             events
         };
-        Self { datapath, facts, indexes: HashMap::new(), events: Box::new(events), case: String::new(), linear: usize::MAX }
+        Self {
+            datapath,
+            facts,
+            indexes: HashMap::new(),
+            events: Box::new(events),
+            case: String::new(),
+            linear: usize::MAX,
+        }
     }
 
     /// Names what is tried next, for the message of a failure.

@@ -120,9 +120,7 @@ fn a_header_beyond_the_first_buffer_is_refused() {
     let options = udp(HOST, 5000, REMOTE, 54).with(|packet| packet.ip.options = [1; 8].into());
     let segment = tcp(HOST, 5000, REMOTE, 443, ACK);
     rig.connect(HOST, 5000, REMOTE, 443);
-    for (packet, headers) in
-        [(udp(HOST, 5000, REMOTE, 53), 42), (query, 42), (options, 50), (segment, 54)]
-    {
+    for (packet, headers) in [(udp(HOST, 5000, REMOTE, 53), 42), (query, 42), (options, 50), (segment, 54)] {
         let packet = packet.payload(&content(200));
         if headers != 54 {
             rig.open(&packet);
