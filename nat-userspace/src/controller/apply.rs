@@ -8,8 +8,8 @@ use nat_common::config::Ageing;
 use super::{Controller, plan_for, report_warnings};
 use crate::{
     config::Config,
-    datapath::{AppliedInterface, DatapathError, Hook, choices},
-    host::{Announced, HostFacts, HostInterface},
+    datapath::{AppliedInterface, DatapathError, Hook, choices, tc_hook},
+    host::{Announced, HostFacts, HostInterface, preflight},
     plan::{self, Plan},
 };
 
@@ -78,7 +78,8 @@ impl Controller {
     fn attach(&mut self, config: &Config, plan: &Plan, facts: &HostFacts) -> Result<Vec<AppliedInterface>> {
         let devices: Vec<_> = plan.devices.iter().filter_map(|index| facts.interface_at(*index)).collect();
         let kinds = devices.iter().map(|device| (device.name.as_str(), device.driver_kind.as_deref()));
-        let mut choices = choices(config.mode, kinds).into_iter();
+        let tc = tc_hook(self.args.tc_attach, preflight::kernel()?);
+        let mut choices = choices(config.mode, &tc, kinds).into_iter();
         let mut failed: Option<DatapathError> = None;
         let choice = loop {
             let Some(mut choice) = choices.next() else {

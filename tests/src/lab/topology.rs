@@ -93,6 +93,8 @@ pub enum Hook {
     XdpGeneric,
     /// TC ingress.
     Tc,
+    /// TC ingress by a filter of the clsact qdisc, as on kernels before 6.6.
+    Clsact,
     /// Whichever natgw takes.
     Auto,
 }
@@ -104,8 +106,17 @@ impl Hook {
         match self {
             Self::Xdp => "xdp",
             Self::XdpGeneric => "xdp-generic",
-            Self::Tc => "tc",
+            Self::Tc | Self::Clsact => "tc",
             Self::Auto => "auto",
+        }
+    }
+
+    /// Flags of `natgw run` that the configuration has no words for.
+    #[must_use]
+    pub const fn flags(self) -> &'static [&'static str] {
+        match self {
+            Self::Clsact => &["--tc-attach", "clsact"],
+            _ => &[],
         }
     }
 }
