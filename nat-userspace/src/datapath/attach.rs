@@ -98,6 +98,7 @@ impl Datapath {
         match hook {
             Hook::XdpNative => self.attach_xdp(interface, XdpMode::Driver),
             Hook::XdpGeneric => self.attach_xdp(interface, XdpMode::Skb),
+            // A filter is no link: `attach` does not come here for one.
             Hook::Tc | Hook::Clsact => attach_tc(tc(&mut self.object), interface),
         }
     }

@@ -201,11 +201,8 @@ fn is_gone(number: Option<i32>) -> bool {
 
 /// The number of the kernel's answer.
 pub fn number(error: &ProgramError) -> Option<i32> {
-    match error {
-        ProgramError::NetlinkError(error) | ProgramError::TcError(TcError::NetlinkError(error)) => {
-            error.raw_os_error()
-        }
-        ProgramError::IOError(error) => error.raw_os_error(),
-        _ => None,
+    if let ProgramError::NetlinkError(error) | ProgramError::TcError(TcError::NetlinkError(error)) = error {
+        return error.raw_os_error();
     }
+    if let ProgramError::IOError(error) = error { error.raw_os_error() } else { None }
 }

@@ -114,10 +114,7 @@ impl Hook {
     /// Flags of `natgw run` that the configuration has no words for.
     #[must_use]
     pub const fn flags(self) -> &'static [&'static str] {
-        match self {
-            Self::Clsact => &["--tc-attach", "clsact"],
-            _ => &[],
-        }
+        if matches!(self, Self::Clsact) { &["--tc-attach", "clsact"] } else { &[] }
     }
 }
 

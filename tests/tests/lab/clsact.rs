@@ -29,6 +29,7 @@ pub fn scenarios() -> Vec<Scenario> {
         PLAN => a_filter_of_another_kind_in_the_first_place_is_refused_and_left_alone,
         PLAN => another_gateways_filter_is_refused_and_left_alone,
         PLAN => a_filter_that_was_removed_by_hand_is_added_again,
+        PLAN => detach_in_another_namespace_says_that_the_filter_stays,
     ]
 }
 
@@ -177,6 +178,23 @@ fn a_filter_that_was_removed_by_hand_is_added_again(lab: &Lab) -> Result<()> {
     check::udp(lab)?;
     gateway.detach()?;
     nothing_remains(lab)
+}
+
+fn detach_in_another_namespace_says_that_the_filter_stays(lab: &Lab) -> Result<()> {
+    let mut gateway = Natgw::start(lab, &Settings::of(lab.plan()))?;
+    lab.warm_up()?;
+    gateway.terminate()?;
+    let (binary, pins) = (natgw::binary()?, gateway.pins().to_owned());
+    let detach = [&binary.to_string_lossy(), "--pin-dir", &pins.to_string_lossy(), "detach"];
+    let output = lab.host(Node::Router).try_run(&detach)?;
+    ensure!(output.success() && !pins.exists(), "it ended with {}: {}", output.status, output.stderr);
+    for interface in [lab.plan().internal(), lab.plan().external()] {
+        let remedy = format!("tc filter del dev {interface} ingress prio 1");
+        ensure!(output.stderr.contains(&remedy), "the message is {}", output.stderr);
+        tc(lab, &remedy.split_whitespace().skip(1).collect::<Vec<_>>())?;
+        ensure!(!filters(lab, interface, "ingress")?.contains("natgw_tc"), "the remedy does not help");
+    }
+    Ok(())
 }
 
 /// A start is refused with a message that says `what`.
