@@ -68,7 +68,9 @@ fn open_pair(parsed: &Parsed, gateway: &Gateway, generation: u32, rewrite: &mut 
     rewrite.address = search.key.destination;
     rewrite.port = search.key.destination_port;
     search.entry = outbound_entry(parsed, generation, rewrite);
-    match FLOWS4.insert(&parsed.key, &search.entry, BPF_NOEXIST.into()) {
+    // Linux 6.1's verifier takes no key where a global function's argument points.
+    let key = parsed.key;
+    match FLOWS4.insert(&key, &search.entry, BPF_NOEXIST.into()) {
         Ok(()) => {
             count::count(|counters| opened(counters, parsed));
             Ok(())
@@ -76,7 +78,7 @@ fn open_pair(parsed: &Parsed, gateway: &Gateway, generation: u32, rewrite: &mut 
         Err(error) => {
             let _ = FLOWS4.remove(&search.key);
             // Another CPU has opened this very session meanwhile: the packet belongs to that one.
-            if error == EEXIST && flow::find(&parsed.key, rewrite).is_some() {
+            if error == EEXIST && flow::find(&key, rewrite).is_some() {
                 return Ok(());
             }
             Err(Stop::Drop(DropReason::TableFull))

@@ -31,9 +31,9 @@ pub trait Packet: Sized {
     /// Bytes of the whole frame.
     fn length(&self) -> usize;
 
-    /// Whether the frame has at least so many bytes: asked of every packet, where [`Self::length`] may be dear.
+    /// Whether the frame is known to have so many bytes, without [`Self::length`], which may be dear.
     #[inline(always)]
-    fn holds(&self, length: usize) -> bool {
+    fn reaches(&self, length: usize) -> bool {
         length <= self.length()
     }
 

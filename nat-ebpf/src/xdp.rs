@@ -85,10 +85,10 @@ impl Packet for XdpPacket {
         unsafe { bpf_xdp_get_buff_len(self.context) as usize }
     }
 
-    /// Asks the helper only beyond the linear part, which nearly every packet ends within.
+    /// Nearly every packet ends within the linear part.
     #[inline(always)]
-    fn holds(&self, length: usize) -> bool {
-        length <= self.end - self.start || length <= self.length()
+    fn reaches(&self, length: usize) -> bool {
+        length <= self.end - self.start
     }
 
     #[inline(always)]
@@ -108,11 +108,12 @@ impl Packet for XdpPacket {
 
     #[inline(always)]
     fn copy_out(&self, offset: usize, buffer: &mut [u8; SCRATCH_BYTES], length: usize) -> bool {
-        let length = bound::<{ SCRATCH_BYTES as i32 - 1 }>(length);
         if length == 0 {
             return false;
         }
-        // SAFETY: `length` is smaller than the buffer; the helper itself checks the packet's bounds.
+        // Linux 6.1's verifier learns nothing from a comparison with zero: the bound says that it is at least one.
+        let length = bound::<{ SCRATCH_BYTES as i32 - 1 }>(length - 1) + 1;
+        // SAFETY: `length` is no larger than the buffer; the helper itself checks the packet's bounds.
         unsafe {
             bpf_xdp_load_bytes(self.context, offset as u32, buffer.as_mut_ptr().cast(), length as u32) == 0
         }

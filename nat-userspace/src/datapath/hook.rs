@@ -76,6 +76,17 @@ pub fn tc_hook(asked: TcAttach, kernel: KernelVersion) -> Choice {
     }
 }
 
+/// The largest MTU whose frames fit one buffer of every driver with native XDP.
+const ONE_BUFFER: u32 = 3_498;
+/// The first kernel that redirects frames in several buffers; those before lose them.
+const REDIRECTS_FRAGS: KernelVersion = KernelVersion { major: 6, minor: 3 };
+
+/// Whether native XDP carries the frames of a device with this MTU on this kernel.
+#[must_use]
+pub fn native_xdp_carries(mtu: u32, kernel: KernelVersion) -> bool {
+    mtu <= ONE_BUFFER || kernel >= REDIRECTS_FRAGS
+}
+
 /// A hook worth trying, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Choice {
@@ -175,6 +186,13 @@ mod tests {
         assert_eq!([hook(TcAttach::Auto, 6, 6), hook(TcAttach::Auto, 7, 2)], [Hook::Tc; 2]);
         assert_eq!([hook(TcAttach::Auto, 5, 18), hook(TcAttach::Auto, 6, 5)], [Hook::Clsact; 2]);
         assert_eq!([hook(TcAttach::Tcx, 6, 1), hook(TcAttach::Clsact, 6, 12)], [Hook::Tc, Hook::Clsact]);
+    }
+
+    #[test]
+    fn native_xdp_carries_jumbo_frames_since_6_3() {
+        let carries = |mtu, major, minor| native_xdp_carries(mtu, KernelVersion { major, minor });
+        assert!(carries(1_500, 5, 18) && carries(3_498, 6, 2) && carries(9_000, 6, 3));
+        assert!(!carries(9_000, 6, 2) && !carries(3_499, 5, 18));
     }
 
     #[test]

@@ -20,7 +20,7 @@ mod sessions;
 pub use applied::{Applied, AppliedInterface};
 pub use driver::Driver;
 pub use error::DatapathError;
-pub use hook::{Choice, Hook, TcAttach, choices, tc_hook};
+pub use hook::{Choice, Hook, TcAttach, choices, native_xdp_carries, tc_hook};
 pub use load::{Datapath, EventRing, LoadOptions};
 pub use log::forward_log;
 pub use maps::Maps;
