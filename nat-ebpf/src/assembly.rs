@@ -12,16 +12,6 @@ pub fn bound<const MASK: i32>(value: usize) -> usize {
     value
 }
 
-/// `value`, from which the compiler can no longer tell where it came from: it would narrow the difference of two packet
-/// pointers to 32 bits, which the verifier refuses.
-#[inline(always)]
-pub fn opaque(value: usize) -> usize {
-    let mut value = value;
-    // SAFETY: a register keeps its value.
-    unsafe { asm!("{value} = {value}", value = inout(reg) value) }
-    value
-}
-
 /// A full memory barrier: what was stored before it is seen by every CPU before anything after it is loaded.
 #[inline(always)]
 pub fn barrier() {

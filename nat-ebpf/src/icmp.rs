@@ -141,6 +141,12 @@ fn quote<P: Packet>(packet: &P, parsed: &Parsed) -> Option<Quote> {
     if transport_at + size_of::<Icmp>() > parsed.l3 as usize + parsed.length as usize {
         return None;
     }
+    // A checksum that the packet has and the program cannot write would be left wrong.
+    let checksum_at = transport_at + field::TCP_CHECKSUM;
+    let has_checksum = checksum_at + 2 <= parsed.l3 as usize + parsed.length as usize;
+    if ip.protocol == protocol::TCP && has_checksum && packet.read::<u16>(checksum_at).is_none() {
+        return None;
+    }
     let (source_port, destination_port) = match ip.protocol {
         // The first 4 bytes of TCP and UDP are the ports.
         protocol::TCP | protocol::UDP => (u16::from_ne_bytes([first.kind, first.code]), first.checksum),

@@ -57,8 +57,9 @@ enum Verdict {
     Send(u32),
 }
 
-/// Every packet of every interface that is attached by XDP.
-#[xdp]
+/// Every packet of every interface that is attached by XDP. With `frags`, drivers hand it frames in several buffers:
+/// they refuse an interface whose MTU is larger than one of them otherwise.
+#[xdp(frags)]
 pub fn natgw(context: XdpContext) -> u32 {
     let mut packet = XdpPacket::attach(context.ctx);
     let mut parsed = Parsed::default();

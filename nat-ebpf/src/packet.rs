@@ -31,6 +31,12 @@ pub trait Packet: Sized {
     /// Bytes of the whole frame.
     fn length(&self) -> usize;
 
+    /// Whether the frame is known to have so many bytes, without [`Self::length`], which may be dear.
+    #[inline(always)]
+    fn reaches(&self, length: usize) -> bool {
+        length <= self.length()
+    }
+
     /// How many packets on the wire it stands for: more than one before its segmentation.
     #[inline(always)]
     fn segments(&self) -> u64 {

@@ -127,7 +127,17 @@ fn other_frame<P: Packet>(packet: &P, parsed: &mut Parsed, ethernet: &Ethernet) 
 #[inline(always)]
 pub fn ipv4<P: Hook>(packet: &mut P, parsed: &mut Parsed) -> Result<Ipv4Words, Stop> {
     let l3 = parsed.l3 as usize;
-    let Some(ip) = packet.read::<Ipv4Words>(l3) else { return Err(Stop::Drop(DropReason::FrameTooShort)) };
+    let Some(mut ip) = packet.read::<Ipv4Words>(l3) else { return Err(Stop::Drop(DropReason::FrameTooShort)) };
+    let end = l3 + usize::from(ip.total_length());
+    if !packet.reaches(end) {
+        let is_cut = packet.length() < end;
+        // Read anew, and not kept meanwhile: the verifier allows the stack not a word more.
+        ip = match packet.read(l3) {
+            Some(ip) if !is_cut => ip,
+            Some(ip) => return Err(Stop::Drop(cut(&ip))),
+            None => return Err(Stop::Drop(DropReason::FrameTooShort)),
+        };
+    }
     if ip.version_and_length() >> 4 != 4 {
         return Err(Stop::Drop(DropReason::IpVersion));
     }
@@ -140,7 +150,7 @@ pub fn ipv4<P: Hook>(packet: &mut P, parsed: &mut Parsed) -> Result<Ipv4Words, S
     if header < header::IPV4 {
         return Err(Stop::Drop(DropReason::IpHeaderLength));
     }
-    if (length as usize) < header || l3 + length as usize > packet.length() {
+    if (length as usize) < header {
         return Err(Stop::Drop(DropReason::IpTotalLength));
     }
     if header == header::IPV4 {
@@ -160,6 +170,18 @@ pub fn ipv4<P: Hook>(packet: &mut P, parsed: &mut Parsed) -> Result<Ipv4Words, S
     parsed.service = ip.service();
     parsed.atomic = ip.is_atomic();
     Ok(ip)
+}
+
+/// What is wrong with a packet that ends before its length: what is worse comes first.
+#[inline(always)]
+fn cut(ip: &Ipv4Words) -> DropReason {
+    if ip.version_and_length() >> 4 != 4 {
+        DropReason::IpVersion
+    } else if ip.length() < header::IPV4 {
+        DropReason::IpHeaderLength
+    } else {
+        DropReason::IpTotalLength
+    }
 }
 
 /// Reads the transport header of an unfragmented packet.

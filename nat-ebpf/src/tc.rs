@@ -154,11 +154,12 @@ impl Packet for TcPacket {
 
     #[inline(always)]
     fn copy_out(&self, offset: usize, buffer: &mut [u8; SCRATCH_BYTES], length: usize) -> bool {
-        let length = bound::<{ SCRATCH_BYTES as i32 - 1 }>(length);
         if length == 0 {
             return false;
         }
-        // SAFETY: `length` is smaller than the buffer; the helper itself checks the packet's bounds.
+        // Linux 6.1's verifier learns nothing from a comparison with zero: the bound says that it is at least one.
+        let length = bound::<{ SCRATCH_BYTES as i32 - 1 }>(length - 1) + 1;
+        // SAFETY: `length` is no larger than the buffer; the helper itself checks the packet's bounds.
         unsafe {
             let into = buffer.as_mut_ptr().cast();
             bpf_skb_load_bytes(self.context.cast(), offset as u32, into, length as u32) == 0

@@ -1,13 +1,20 @@
 //! The XDP hook: the frame as the driver received it.
+//!
+//! A frame larger than one of the driver's buffers comes in several. Pointers reach the first alone, the linear part;
+//! drivers put the headers there. Where one does not, a header that is not there cannot be read, and the packet is
+//! refused as one that ends before it.
 
 use aya_ebpf::{
     bindings::xdp_md,
-    helpers::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail, generated::bpf_xdp_load_bytes},
+    helpers::{
+        bpf_xdp_adjust_head, bpf_xdp_adjust_tail,
+        generated::{bpf_xdp_get_buff_len, bpf_xdp_load_bytes},
+    },
 };
 use nat_common::flow::FlowEntry4;
 
 use crate::{
-    assembly::{bound, opaque},
+    assembly::bound,
     flow::Rewrite,
     header::{self, Vlan},
     hook::hook,
@@ -74,7 +81,14 @@ impl Packet for XdpPacket {
 
     #[inline(always)]
     fn length(&self) -> usize {
-        opaque(self.end - self.start)
+        // SAFETY: the helper takes no pointers but the context.
+        unsafe { bpf_xdp_get_buff_len(self.context) as usize }
+    }
+
+    /// Nearly every packet ends within the linear part.
+    #[inline(always)]
+    fn reaches(&self, length: usize) -> bool {
+        length <= self.end - self.start
     }
 
     #[inline(always)]
@@ -94,11 +108,12 @@ impl Packet for XdpPacket {
 
     #[inline(always)]
     fn copy_out(&self, offset: usize, buffer: &mut [u8; SCRATCH_BYTES], length: usize) -> bool {
-        let length = bound::<{ SCRATCH_BYTES as i32 - 1 }>(length);
         if length == 0 {
             return false;
         }
-        // SAFETY: `length` is smaller than the buffer; the helper itself checks the packet's bounds.
+        // Linux 6.1's verifier learns nothing from a comparison with zero: the bound says that it is at least one.
+        let length = bound::<{ SCRATCH_BYTES as i32 - 1 }>(length - 1) + 1;
+        // SAFETY: `length` is no larger than the buffer; the helper itself checks the packet's bounds.
         unsafe {
             bpf_xdp_load_bytes(self.context, offset as u32, buffer.as_mut_ptr().cast(), length as u32) == 0
         }
@@ -121,8 +136,13 @@ impl Packet for XdpPacket {
 
     #[inline(always)]
     fn cut(&mut self, length: usize) -> bool {
+        let change = length as i32 - self.length() as i32;
+        // Of a frame in several buffers the kernel takes "no change" for growth, and refuses.
+        if change == 0 {
+            return true;
+        }
         // SAFETY: as in `move_start`.
-        let done = unsafe { bpf_xdp_adjust_tail(self.context, length as i32 - self.length() as i32) == 0 };
+        let done = unsafe { bpf_xdp_adjust_tail(self.context, change) == 0 };
         *self = Self::attach(self.context);
         done
     }

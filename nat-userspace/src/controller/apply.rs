@@ -7,13 +7,30 @@ use anyhow::{Result, anyhow};
 use super::{Controller, plan_for, report_warnings};
 use crate::{
     config::Config,
-    datapath::{AppliedInterface, DatapathError, Hook, choices},
-    host::{Announced, HostFacts, HostInterface},
+    datapath::{AppliedInterface, DatapathError, Hook, choices, native_xdp_carries, tc_hook},
+    host::{
+        Announced, HostFacts, HostInterface,
+        preflight::{self, KernelVersion},
+    },
     plan::{self, Plan},
 };
 
 /// How long to wait for the next hops that the routing table names, before the gateway is called ready.
 const RESOLVE: Duration = Duration::from_millis(1_500);
+
+/// Refuses a hook that would lose frames of one of the devices.
+fn suits(devices: &[&HostInterface], hook: Hook, kernel: KernelVersion) -> Result<(), DatapathError> {
+    let lost = |device: &&&HostInterface| !native_xdp_carries(device.mtu, kernel);
+    match devices.iter().find(lost).filter(|_| hook == Hook::XdpNative) {
+        None => Ok(()),
+        Some(device) => Err(DatapathError::Attach {
+            interface: device.name.clone(),
+            cause: format!("Linux {kernel} redirects no frames as large as its MTU of {}", device.mtu),
+            remedy: "; lower it to 3,498 or less, use mode = \"tc\", or Linux 6.3 or later",
+            held: false,
+        }),
+    }
+}
 
 impl Controller {
     /// Reads the configuration again and puts it into force, or says why not; then the old one is still in force.
@@ -77,7 +94,9 @@ impl Controller {
     fn attach(&mut self, config: &Config, plan: &Plan, facts: &HostFacts) -> Result<Vec<AppliedInterface>> {
         let devices: Vec<_> = plan.devices.iter().filter_map(|index| facts.interface_at(*index)).collect();
         let kinds = devices.iter().map(|device| (device.name.as_str(), device.driver_kind.as_deref()));
-        let mut choices = choices(config.mode, kinds).into_iter();
+        let kernel = preflight::kernel()?;
+        let tc = tc_hook(self.args.tc_attach, kernel);
+        let mut choices = choices(config.mode, &tc, kinds).into_iter();
         let mut failed: Option<DatapathError> = None;
         let choice = loop {
             let Some(mut choice) = choices.next() else {
@@ -88,7 +107,9 @@ impl Controller {
             if let Some(error) = &failed {
                 choice.why = format!("{} ({error})", choice.why);
             }
-            match self.attach_all(&devices, choice.hook) {
+            let attached =
+                suits(&devices, choice.hook, kernel).and_then(|()| self.attach_all(&devices, choice.hook));
+            match attached {
                 Ok(()) => break choice,
                 Err(error @ DatapathError::Attach { held: false, .. }) => failed = failed.or(Some(error)),
                 Err(error) => return Err(error.into()),

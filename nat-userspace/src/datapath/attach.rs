@@ -13,17 +13,48 @@ use aya::programs::{
 use super::{
     Datapath, DatapathError, Hook, Pins,
     error::with_sources,
+    filter::number,
     link::take_off,
     load::{AGE, PROGRAM, TC, tc, xdp},
 };
 
 impl Datapath {
-    /// Attaches the program to an interface at `hook`, or puts it in the place of the one that is pinned for it, which
-    /// was attached at `before`. If that fails at another hook, what was attached before goes on.
+    /// Attaches the program to an interface at `hook`, or puts it in the place of the one that is pinned or recorded for
+    /// it, which was attached at `before`. If that fails at another hook, what was attached before goes on.
     ///
     /// # Errors
     /// [`DatapathError::Attach`] if the kernel refuses or another program holds the interface.
     pub fn attach(
+        &mut self,
+        pins: &Pins,
+        interface: &str,
+        hook: Hook,
+        before: Option<Hook>,
+    ) -> Result<(), DatapathError> {
+        // While both a link and a filter serve the interface, the first leaves nothing for the second.
+        if hook == Hook::Clsact {
+            self.attach_filter(pins, interface)?;
+            let link = pins.link(interface);
+            return if link.exists() { take_off(&link) } else { Ok(()) };
+        }
+        self.attach_link(pins, interface, hook, before)?;
+        let filter = pins.filter(interface);
+        if filter.is_recorded() { filter.take_off() } else { Ok(()) }
+    }
+
+    fn attach_filter(&mut self, pins: &Pins, interface: &str) -> Result<(), DatapathError> {
+        let filter = pins.filter(interface);
+        if filter.is_elsewhere() {
+            filter.take_off()?;
+        }
+        let program = tc(&mut self.object);
+        if filter.is_recorded() && filter.replace(program) {
+            return Ok(());
+        }
+        filter.add(program).map_err(|error| refused(interface, Hook::Clsact, &error))
+    }
+
+    fn attach_link(
         &mut self,
         pins: &Pins,
         interface: &str,
@@ -67,7 +98,8 @@ impl Datapath {
         match hook {
             Hook::XdpNative => self.attach_xdp(interface, XdpMode::Driver),
             Hook::XdpGeneric => self.attach_xdp(interface, XdpMode::Skb),
-            Hook::Tc => attach_tc(tc(&mut self.object), interface),
+            // A filter is no link: `attach` does not come here for one.
+            Hook::Tc | Hook::Clsact => attach_tc(tc(&mut self.object), interface),
         }
     }
 
@@ -81,9 +113,9 @@ impl Datapath {
     /// Takes the program off an interface.
     ///
     /// # Errors
-    /// [`DatapathError::Pin`] if the pin directory refuses.
+    /// As for [`Pins::release`].
     pub fn detach(&self, pins: &Pins, interface: &str) -> Result<(), DatapathError> {
-        take_off(&pins.link(interface))
+        pins.release(interface)
     }
 
     /// Pins the programs in the place of those pinned before.
@@ -115,22 +147,46 @@ fn attach_tc(program: &mut SchedClassifier, interface: &str) -> Result<FdLink, P
 }
 
 fn refused(interface: &str, hook: Hook, error: &ProgramError) -> DatapathError {
-    let held = is(error, libc::EBUSY);
-    let invalid = is(error, libc::EINVAL);
-    let remedy = if hook == Hook::Tc && invalid {
-        "; the TC hook needs Linux 6.6 or later: use mode = \"xdp\""
-    } else if hook == Hook::Tc {
-        ""
-    } else if held {
+    let (held, remedy) = match hook {
+        Hook::Tc => (is(error, libc::EBUSY), tc_remedy(error)),
+        Hook::Clsact => clsact_remedy(number(error).unwrap_or_default()),
+        Hook::XdpNative | Hook::XdpGeneric => (is(error, libc::EBUSY), xdp_remedy(error)),
+    };
+    DatapathError::Attach { interface: interface.to_owned(), cause: with_sources(error), remedy, held }
+}
+
+fn tc_remedy(error: &ProgramError) -> &'static str {
+    if is(error, libc::EINVAL) { "; this kernel has no TCX: use --tc-attach clsact" } else { "" }
+}
+
+/// Whether another's filter is in the way, and what to do, for the number of the kernel's answer.
+const fn clsact_remedy(number: i32) -> (bool, &'static str) {
+    match number {
+        libc::EEXIST => (
+            true,
+            "; a filter of another gateway of natgw's is there: `natgw detach` with its --pin-dir, or `tc filter del \
+             dev INTERFACE ingress prio 1` if it has none",
+        ),
+        libc::EINVAL | libc::ENOSPC => (
+            true,
+            "; another filter of its ingress has priority 1, where natgw must be: `tc filter show dev INTERFACE \
+             ingress` shows it; give it a higher number, or use mode = \"xdp\"",
+        ),
+        libc::ENOENT => (false, "; the kernel lacks a module: `modprobe sch_ingress` and `modprobe cls_bpf`"),
+        _ => (false, ""),
+    }
+}
+
+fn xdp_remedy(error: &ProgramError) -> &'static str {
+    if is(error, libc::EBUSY) {
         "; another XDP program holds it: `ip link show` names it, detach it first"
     } else if is(error, libc::EOPNOTSUPP) {
         "; its driver has no native XDP: use mode = \"auto\", \"tc\" or \"xdp-generic\""
-    } else if invalid || is(error, libc::ERANGE) {
-        "; its MTU may be too large for native XDP (about 3,500 bytes): lower it, or use mode = \"tc\""
+    } else if is(error, libc::EINVAL) || is(error, libc::ERANGE) {
+        "; its driver may have no native XDP for so large an MTU: lower it to 3,500 or less, or use mode = \"tc\""
     } else {
         ""
-    };
-    DatapathError::Attach { interface: interface.to_owned(), cause: with_sources(error), remedy, held }
+    }
 }
 
 /// Whether the kernel has answered with this number.

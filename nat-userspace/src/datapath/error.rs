@@ -52,6 +52,16 @@ pub enum DatapathError {
         /// Whether another program holds the interface: no reason to pass it by at another hook.
         held: bool,
     },
+    /// A program could not be taken off.
+    #[error(
+        "cannot take natgw's TC filter off interface {interface}: {cause}; `tc filter del dev {interface} ingress prio 1` does"
+    )]
+    Detach {
+        /// The interface's name.
+        interface: String,
+        /// The kernel's answer.
+        cause: String,
+    },
     /// A file of the pin directory could not be handled.
     #[error("cannot {what} {path}: {cause}")]
     Pin {

@@ -157,10 +157,23 @@ impl Datapath {
     /// # Errors
     /// [`DatapathError::TestRun`] if the kernel refuses, as it does for frames below 14 bytes.
     pub fn translate(&mut self, frame: &[u8], ingress: u32) -> Result<(u32, Vec<u8>), DatapathError> {
-        self.translate_by(PROGRAM, frame, &context(frame.len(), ingress))
+        self.translate_split(frame, frame.len(), ingress)
     }
 
-    /// The same at the TC hook; the verdict is one of TC's, and a frame whose destination is not the interface's own MAC
+    /// The same of a frame whose first buffer holds its first `linear` bytes, or as many as one can hold: some 3,500.
+    ///
+    /// # Errors
+    /// As for [`Datapath::translate`]; kernels before 6.18 know no smaller first buffer than the largest.
+    pub fn translate_split(
+        &mut self,
+        frame: &[u8],
+        linear: usize,
+        ingress: u32,
+    ) -> Result<(u32, Vec<u8>), DatapathError> {
+        self.translate_by(PROGRAM, frame, &context(linear, ingress))
+    }
+
+    /// The same as [`Datapath::translate`] at the TC hook; the verdict is one of TC's, and a frame whose destination is not the interface's own MAC
     /// address counts as another host's.
     ///
     /// # Errors
@@ -200,7 +213,7 @@ impl Datapath {
     }
 }
 
-/// `struct xdp_md` with the frame's length and the interface.
+/// `struct xdp_md` with the length of the frame's first buffer and the interface.
 pub(super) fn context(length: usize, ingress: u32) -> [u8; 24] {
     let mut context = [0; 24];
     context[4..8].copy_from_slice(&(length as u32).to_ne_bytes());

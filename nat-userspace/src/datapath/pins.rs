@@ -4,6 +4,7 @@
 //! <pin dir>/maps-<schema>/<map>     every map
 //!           programs/<program>      the programs
 //!           links/<interface>       the attachments: removing one detaches at once
+//!           filters/<interface>     a record of those that are no links: filters of the clsact qdisc
 //! ```
 
 use std::{
@@ -16,7 +17,11 @@ use std::{
 use nat_common::SCHEMA;
 use nix::fcntl::{Flock, FlockArg};
 
-use super::{DatapathError, link::take_off};
+use super::{
+    DatapathError,
+    filter::{Filter, recorded},
+    link::take_off,
+};
 
 /// A pin directory.
 #[derive(Clone, Debug)]
@@ -67,6 +72,17 @@ impl Pins {
         self.links().join(interface)
     }
 
+    /// Where attachments that cannot be pinned are recorded.
+    #[must_use]
+    pub fn filters(&self) -> PathBuf {
+        self.root.join("filters")
+    }
+
+    /// The filter on this interface, and its record.
+    pub(super) fn filter<'a>(&self, interface: &'a str) -> Filter<'a> {
+        Filter::new(interface, self.filters().join(interface))
+    }
+
     /// Whether a data plane is pinned here.
     #[must_use]
     pub fn exist(&self) -> bool {
@@ -84,7 +100,7 @@ impl Pins {
         Ok(())
     }
 
-    /// Names of the interfaces with a pinned attachment, sorted.
+    /// Names of the interfaces with an attachment, pinned or recorded, sorted.
     ///
     /// # Errors
     /// [`DatapathError::Pin`] if the directory cannot be read.
@@ -97,17 +113,33 @@ impl Pins {
         };
         let mut names: Vec<_> =
             entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+        let filters = self.filters();
+        names.extend(recorded(&filters).map_err(DatapathError::pin("read", &filters))?);
         names.sort_unstable();
+        names.dedup();
         Ok(names)
+    }
+
+    /// Takes whatever is attached to an interface off.
+    ///
+    /// # Errors
+    /// [`DatapathError::Pin`] if the pin directory refuses, [`DatapathError::Detach`] if the kernel does.
+    pub fn release(&self, interface: &str) -> Result<(), DatapathError> {
+        let link = self.link(interface);
+        if link.exists() {
+            take_off(&link)?;
+        }
+        let filter = self.filter(interface);
+        if filter.is_recorded() { filter.take_off() } else { Ok(()) }
     }
 
     /// Takes everything off: attachments first, so that no packet meets half a data plane.
     ///
     /// # Errors
-    /// [`DatapathError::Pin`] naming what could not be removed.
+    /// [`DatapathError::Pin`] or [`DatapathError::Detach`] naming what could not be removed.
     pub fn remove(&self) -> Result<(), DatapathError> {
         for interface in self.attached()? {
-            take_off(&self.link(&interface))?;
+            self.release(&interface)?;
         }
         remove_tree(&self.root)
     }

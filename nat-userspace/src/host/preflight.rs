@@ -17,8 +17,9 @@ use nix::{
 
 use super::HostFacts;
 
-/// The oldest kernel natgw runs on: the first with `bpf_xdp_load_bytes` (5.18); `bpf_loop`, `bpf_for_each_map_elem`
-/// and `bpf_ktime_get_coarse_ns`, which the data plane needs too, are older.
+/// The oldest kernel natgw runs on: the first with XDP programs for frames in several buffers, and `bpf_xdp_load_bytes`
+/// (5.18); `bpf_loop`, `bpf_for_each_map_elem` and `bpf_ktime_get_coarse_ns`, which the data plane needs too, are older.
+/// TCX (6.6) is not needed: TC falls back to the clsact qdisc.
 pub const OLDEST_KERNEL: KernelVersion = KernelVersion { major: 5, minor: 18 };
 
 /// The smallest privileges natgw runs with, on a BPF file system that is mounted already.
@@ -128,12 +129,17 @@ impl fmt::Display for KernelVersion {
 /// # Errors
 /// [`PreflightError::KernelTooOld`], or [`PreflightError::UnknownKernel`] if it tells no version.
 pub fn check_kernel() -> Result<(), PreflightError> {
+    let version = kernel()?;
+    if version >= OLDEST_KERNEL { Ok(()) } else { Err(PreflightError::KernelTooOld(version)) }
+}
+
+/// The version of the kernel that runs.
+///
+/// # Errors
+/// [`PreflightError::UnknownKernel`] if it tells none.
+pub fn kernel() -> Result<KernelVersion, PreflightError> {
     let release = uname().map(|names| names.release().to_string_lossy().into_owned()).unwrap_or_default();
-    match KernelVersion::from_release(&release) {
-        Some(version) if version >= OLDEST_KERNEL => Ok(()),
-        Some(version) => Err(PreflightError::KernelTooOld(version)),
-        None => Err(PreflightError::UnknownKernel(release)),
-    }
+    KernelVersion::from_release(&release).ok_or(PreflightError::UnknownKernel(release))
 }
 
 /// A privilege natgw uses.

@@ -177,6 +177,20 @@ impl Packet {
         Self::arriving(self.ip.destination.into(), self.ip.source.into(), body)
     }
 
+    /// The ICMP error that the gateway sends from `own` about this packet, on the link that it came from.
+    #[must_use]
+    pub fn answered(&self, own: Ipv4Addr, kind: u8, code: u8, mtu: u16) -> Self {
+        let mut quote = self.bytes();
+        quote.truncate(576 - 28);
+        let [high, low] = mtu.to_be_bytes();
+        let body = Body::Icmp { kind, code, rest: [0, 0, high, low], payload: quote };
+        let mut answer = Self::arriving(own, self.ip.source.into(), body);
+        answer.macs = [self.macs[1], self.macs[0]];
+        answer.tag = self.tag;
+        answer.ip.identification = 0;
+        answer
+    }
+
     /// The same packet from another endpoint.
     #[must_use]
     pub fn source(mut self, address: Ipv4Addr, port: u16) -> Self {

@@ -100,6 +100,7 @@ pub struct Rig {
     indexes: HashMap<&'static str, u32>,
     events: Box<dyn FnMut() -> Vec<Event>>,
     case: String,
+    linear: usize,
 }
 
 impl Rig {
@@ -149,12 +150,24 @@ impl Rig {
             }
             events
         };
-        Self { datapath, facts, indexes: HashMap::new(), events: Box::new(events), case: String::new() }
+        Self {
+            datapath,
+            facts,
+            indexes: HashMap::new(),
+            events: Box::new(events),
+            case: String::new(),
+            linear: usize::MAX,
+        }
     }
 
     /// Names what is tried next, for the message of a failure.
     pub fn case(&mut self, name: impl Into<String>) {
         self.case = name.into();
+    }
+
+    /// Has frames arrive in several buffers, of which the first has so many bytes: what XDP reaches by pointers.
+    pub fn split_at(&mut self, linear: usize) {
+        self.linear = linear;
     }
 
     /// Puts another layout into force; its generation.
@@ -203,7 +216,9 @@ impl Rig {
         let frame = addressed(side, frame.into());
         let (verdict, frame) = match HOOK.get() {
             Hook::Xdp => {
-                self.datapath.translate(&frame, index).map(|(number, frame)| (Verdict::of_xdp(number), frame))
+                let linear = self.linear.min(frame.len());
+                let outcome = self.datapath.translate_split(&frame, linear, index);
+                outcome.map(|(number, frame)| (Verdict::of_xdp(number), frame))
             }
             Hook::Tc => self
                 .datapath

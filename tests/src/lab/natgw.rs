@@ -35,6 +35,7 @@ pub struct Natgw {
     binary: PathBuf,
     pins: PathBuf,
     config: PathBuf,
+    flags: Vec<&'static str>,
     controller: Option<Process>,
     generation: u64,
     attached: bool,
@@ -70,7 +71,9 @@ impl Natgw {
     /// When there is no binary or no bpffs.
     pub fn absent(lab: &Lab) -> Result<Self> {
         let config = lab.directory().join("natgw.toml");
-        Self::at(lab.host(Node::Gateway), lab.plan().external(), lab.id(), config)
+        let mut gateway = Self::at(lab.host(Node::Gateway), lab.plan().external(), lab.id(), config)?;
+        gateway.flags = lab.plan().hook.flags().to_vec();
+        Ok(gateway)
     }
 
     /// Everything but a running gateway, in any namespace; `id` names its pin directory.
@@ -85,6 +88,7 @@ impl Natgw {
             binary: binary()?,
             pins: Path::new(sweep::BPFFS).join(id),
             config,
+            flags: Vec::new(),
             controller: None,
             generation: 0,
             attached: false,
@@ -126,9 +130,19 @@ impl Natgw {
         self.launch(&["--config", &config])
     }
 
+    /// Like [`Natgw::restart`], from now on with these flags besides.
+    ///
+    /// # Errors
+    /// As for [`Natgw::restart`].
+    pub fn restart_with(&mut self, flags: &[&'static str]) -> Result<Option<Process>> {
+        self.flags = flags.to_vec();
+        self.restart()
+    }
+
     fn launch(&mut self, arguments: &[&str]) -> Result<Option<Process>> {
         let (binary, pins) = (self.binary.to_string_lossy(), self.pins.to_string_lossy());
-        let command = [&[binary.as_ref(), "--pin-dir", pins.as_ref(), "run"], arguments].concat();
+        let run = [binary.as_ref(), "--pin-dir", pins.as_ref(), "run"];
+        let command = [&run, arguments, &self.flags].concat();
         let mut controller = self.host.spawn(&command)?;
         self.attached = true;
         let ready = controller.wait_for_line(0, PATIENCE, |stream, line| {

@@ -71,6 +71,8 @@ pub struct Plan {
     pub arms: Arms,
     /// How the router reaches the Elastic IP.
     pub uplink: Uplink,
+    /// MTU of the links between private hosts and gateway, bytes.
+    pub internal_mtu: u32,
     /// MTU of the link between gateway and router, bytes; two-armed only.
     pub external_mtu: u32,
     /// MTU of the link between router and servers, bytes.
@@ -87,8 +89,12 @@ pub struct Plan {
 pub enum Hook {
     /// XDP in the driver.
     Xdp,
+    /// XDP in the kernel's stack.
+    XdpGeneric,
     /// TC ingress.
     Tc,
+    /// TC ingress by a filter of the clsact qdisc, as on kernels before 6.6.
+    Clsact,
     /// Whichever natgw takes.
     Auto,
 }
@@ -99,9 +105,16 @@ impl Hook {
     pub const fn mode(self) -> &'static str {
         match self {
             Self::Xdp => "xdp",
-            Self::Tc => "tc",
+            Self::XdpGeneric => "xdp-generic",
+            Self::Tc | Self::Clsact => "tc",
             Self::Auto => "auto",
         }
+    }
+
+    /// Flags of `natgw run` that the configuration has no words for.
+    #[must_use]
+    pub const fn flags(self) -> &'static [&'static str] {
+        if matches!(self, Self::Clsact) { &["--tc-attach", "clsact"] } else { &[] }
     }
 }
 
@@ -112,11 +125,18 @@ impl Plan {
         Self {
             arms: Arms::Two,
             uplink: Uplink::OnLink,
+            internal_mtu: 1500,
             external_mtu: 1500,
             transit_mtu: 1500,
             hook: Hook::Xdp,
             offloads: false,
         }
+    }
+
+    /// Jumbo frames everywhere; all else as in [`Plan::two_armed`].
+    #[must_use]
+    pub const fn jumbo() -> Self {
+        Self { internal_mtu: 9000, external_mtu: 9000, transit_mtu: 9000, ..Self::two_armed() }
     }
 
     /// One arm; all else as in [`Plan::two_armed`].
@@ -183,10 +203,10 @@ fn build_switch(lab: &Lab) -> Result<()> {
         ports.push((Node::Router, "gw"));
     }
     for (node, interface) in ports {
-        link(lab, (Node::Switch, node.name()), (node, interface), 1500)?;
+        link(lab, (Node::Switch, node.name()), (node, interface), lab.plan.internal_mtu)?;
         ip(&switch, &format!("link set dev {} master br0\n", node.name()))?;
     }
-    Ok(())
+    ip(&switch, &format!("link set dev br0 mtu {}\n", lab.plan.internal_mtu))
 }
 
 fn build_router(lab: &Lab) -> Result<()> {

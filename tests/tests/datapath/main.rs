@@ -16,16 +16,25 @@ mod reply;
 mod route;
 mod traffic;
 mod translate;
+mod xdp;
 
 use std::{env, panic, process::ExitCode, thread};
 
-use libtest_mimic::{Arguments, Failed, Trial};
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use nat_userspace::host::preflight::KernelVersion;
 use natgw_tests::datapath::Hook;
-use nix::unistd::Uid;
+use nix::{sys::utsname::uname, unistd::Uid};
 
 /// Tests of frames that the TC hook never sees so, or that the kernel does not run its programs on: with a VLAN tag
-/// among their bytes, or without a whole IP header.
-const XDP_ONLY: [&str; 14] = [
+/// among their bytes, without a whole IP header, or in several buffers.
+const XDP_ONLY: [&str; 21] = [
+    "frames_in_several_buffers_are_translated_both_ways",
+    "a_frame_in_several_buffers_is_as_long_as_all_of_them",
+    "a_frame_in_several_buffers_for_the_host_is_counted_whole",
+    "a_frame_in_several_buffers_too_big_for_the_next_link_is_answered",
+    "an_answer_quotes_across_buffers",
+    "a_header_beyond_the_first_buffer_is_refused",
+    "an_error_whose_quote_is_beyond_the_first_buffer_is_refused_or_translated_right",
     "the_tag_of_a_vlan_is_taken_off_outbound_and_put_back_inbound",
     "the_priority_of_a_tag_changes_nothing",
     "a_priority_tag_names_no_vlan_and_is_taken_off",
@@ -40,6 +49,13 @@ const XDP_ONLY: [&str; 14] = [
     "invariant_2_an_outside_packet_never_creates_state",
     "invariant_9_no_frame_makes_the_program_fail_or_a_refused_frame_change",
     "a_frame_that_ends_within_its_headers_is_too_short",
+];
+
+/// Tests that choose how many bytes a frame's first buffer holds, which the kernel's `BPF_PROG_TEST_RUN` can since 6.18.
+const SPLIT: [&str; 3] = [
+    "an_answer_quotes_across_buffers",
+    "a_header_beyond_the_first_buffer_is_refused",
+    "an_error_whose_quote_is_beyond_the_first_buffer_is_refused_or_translated_right",
 ];
 
 fn main() -> ExitCode {
@@ -62,13 +78,23 @@ fn main() -> ExitCode {
         reply::trials(),
         route::trials(),
         translate::trials(),
+        xdp::trials(),
     ];
     let trials =
         trials.into_iter().flatten().flat_map(at_each_hook).map(|(name, hook, test)| match obstacle {
+            None if SPLIT.contains(&&*name) && !splits() => Trial::ignorable_test(name, || {
+                Ok(Completion::ignored_with("needs Linux 6.18 or later to split frames"))
+            }),
             None => Trial::test(name, move || in_own_thread(hook, test)),
             Some(reason) => Trial::test(name, move || Err(Failed::from(reason))).with_ignored_flag(!in_ci),
         });
     libtest_mimic::run(&Arguments::from_args(), trials.collect()).exit_code()
+}
+
+/// Whether this kernel lets a test choose what a frame's first buffer holds.
+fn splits() -> bool {
+    let release = uname().map(|names| names.release().to_string_lossy().into_owned()).unwrap_or_default();
+    KernelVersion::from_release(&release) >= Some(KernelVersion { major: 6, minor: 18 })
 }
 
 /// Every test runs at XDP, and once more at TC unless it is about XDP alone.

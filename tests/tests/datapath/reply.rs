@@ -25,25 +25,12 @@ super::tests![
     what_may_not_pass_is_refused_and_not_answered,
 ];
 
-/// The error that the gateway sends from `own` about `packet`, on the link that it came from.
-fn answer_to(packet: &Packet, own: Ipv4Addr, kind: u8, code: u8, mtu: u16) -> Packet {
-    let mut quote = packet.bytes();
-    quote.truncate(576 - 28);
-    let [high, low] = mtu.to_be_bytes();
-    let body = Body::Icmp { kind, code, rest: [0, 0, high, low], payload: quote };
-    let mut answer = Packet::arriving(own, packet.ip.source.into(), body);
-    answer.macs = [packet.macs[1], packet.macs[0]];
-    answer.tag = packet.tag;
-    answer.ip.identification = 0;
-    answer
-}
-
 fn time_exceeded(packet: &Packet, own: Ipv4Addr) -> Expected {
-    replied(&answer_to(packet, own, 11, 0, 0))
+    replied(&packet.answered(own, 11, 0, 0))
 }
 
 fn too_big(packet: &Packet, own: Ipv4Addr, mtu: u16) -> Expected {
-    replied(&answer_to(packet, own, 3, 4, mtu)).moves("hop_lookups", 1)
+    replied(&packet.answered(own, 3, 4, mtu)).moves("hop_lookups", 1)
 }
 
 fn a_ttl_that_runs_out_is_answered_on_either_side() {
@@ -99,7 +86,8 @@ fn the_answer_carries_the_dscp_of_the_packet_but_not_its_ecn() {
         packet.ip.dscp = IpDscp::try_new(46).expect("six bits");
         packet.ip.ecn = IpEcn::CongestionExperienced;
     });
-    let answer = answer_to(&probe, INTERNAL_ADDRESS, 11, 0, 0)
+    let answer = probe
+        .answered(INTERNAL_ADDRESS, 11, 0, 0)
         .with(|packet| packet.ip.dscp = IpDscp::try_new(46).expect("six bits"));
     rig.expect(Internal, &probe, replied(&answer));
 }

@@ -9,9 +9,9 @@ use natgw_tests::lab::natgw::Natgw;
 use natgw_tests::lab::nginx::{self, Nginx};
 use natgw_tests::lab::settings::Settings;
 use natgw_tests::lab::traffic::{self, EchoServer};
-use natgw_tests::lab::{ELASTIC_IP, H1, Lab, Node, Plan, S1};
+use natgw_tests::lab::{ELASTIC_IP, H1, Hook, Lab, Node, Plan, S1, check};
 
-use crate::{Scenario, scenarios};
+use crate::{Scenario, offloads, scenarios};
 
 /// Sessions opened through one Elastic IP.
 const SESSIONS: u16 = 10_000;
@@ -19,6 +19,9 @@ const SESSIONS: u16 = 10_000;
 pub fn scenarios() -> Vec<Scenario> {
     scenarios![
         Plan::two_armed() => eight_parallel_downloads_of_100_mb_arrive_whole,
+        Plan::jumbo() => downloads_and_an_upload_in_jumbo_frames_arrive_whole,
+        Plan { hook: Hook::XdpGeneric, ..Plan::jumbo() } => in_generic_xdp_jumbo_frames_arrive_whole_too,
+        Plan { external_mtu: 1500, ..Plan::jumbo() } => a_jumbo_frame_too_big_for_the_next_link_is_answered_and_the_upload_goes_on,
         Plan::two_armed() => ten_thousand_sessions_through_one_elastic_ip_are_all_listed,
     ]
 }
@@ -27,6 +30,49 @@ fn eight_parallel_downloads_of_100_mb_arrive_whole(lab: &Lab) -> Result<()> {
     let gateway = Gateway::start(lab, Kind::Natgw)?;
     downloads(lab)?;
     gateway.stop()
+}
+
+/// The links carry packets of 9,000 bytes, which take several buffers of a driver's.
+fn downloads_and_an_upload_in_jumbo_frames_arrive_whole(lab: &Lab) -> Result<()> {
+    let gateway = Natgw::start(lab, &Settings::of(lab.plan()))?;
+    is_at_its_hook(&gateway, lab)?;
+    downloads(lab)?;
+    let before = offloads::frames_received(lab)?;
+    offloads::upload(lab)?;
+    let frames = offloads::frames_received(lab)? - before;
+    ensure!(
+        frames < offloads::UPLOAD as u64 / 8_000,
+        "the upload took {frames} frames: they were no jumbo ones"
+    );
+    gateway.detach()
+}
+
+fn in_generic_xdp_jumbo_frames_arrive_whole_too(lab: &Lab) -> Result<()> {
+    downloads_and_an_upload_in_jumbo_frames_arrive_whole(lab)
+}
+
+fn a_jumbo_frame_too_big_for_the_next_link_is_answered_and_the_upload_goes_on(lab: &Lab) -> Result<()> {
+    let gateway = Natgw::start(lab, &Settings::of(lab.plan()))?;
+    offloads::upload(lab)?;
+    let learned = check::learned_mtu(lab, Node::H1, S1)?;
+    ensure!(learned == Some(1500), "the private host has learned an MTU of {learned:?}, not 1500");
+    gateway.detach()
+}
+
+/// In XDP that is the driver's own, which refuses such links to programs that want a frame in one buffer.
+fn is_at_its_hook(gateway: &Natgw, lab: &Lab) -> Result<()> {
+    let hook = lab.plan().hook;
+    let mode = if hook == Hook::Xdp { "xdp-native" } else { hook.mode() };
+    let status = gateway.json(&["status"])?;
+    for interface in status["interfaces"].as_array().context("status lists no interfaces")? {
+        ensure!(
+            interface["mode"] == mode,
+            "{} is served at {}, not {mode}",
+            interface["name"],
+            interface["mode"]
+        );
+    }
+    Ok(())
 }
 
 /// Eight downloads of 100 MB at once, four on each private host, have the SHA-256 of the original.

@@ -25,7 +25,7 @@ pub fn scenarios() -> Vec<Scenario> {
     ]
 }
 
-fn a_reload_under_load_loses_nothing(lab: &Lab) -> Result<()> {
+pub fn a_reload_under_load_loses_nothing(lab: &Lab) -> Result<()> {
     let settings = Settings::of(lab.plan());
     let mut gateway = Natgw::start(lab, &settings)?;
     lab.warm_up()?;
@@ -92,7 +92,7 @@ fn a_second_run_takes_over_the_pinned_state(lab: &Lab) -> Result<()> {
     gateway.detach()
 }
 
-fn a_second_run_takes_over_from_a_controller_that_still_runs(lab: &Lab) -> Result<()> {
+pub fn a_second_run_takes_over_from_a_controller_that_still_runs(lab: &Lab) -> Result<()> {
     let mut gateway = Natgw::start(lab, &Settings::of(lab.plan()))?;
     lab.warm_up()?;
     let _server = EchoServer::start(&lab.host(Node::S1), (S1, 7))?;

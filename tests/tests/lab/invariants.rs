@@ -37,7 +37,7 @@ fn invariant_1_no_internal_source_leaves_through_one_arm_either(lab: &Lab) -> Re
 }
 
 /// Two hosts never stop sending while the gateway comes and goes; the captures judge what leaves.
-fn start_reload_detach(lab: &Lab) -> Result<()> {
+pub fn start_reload_detach(lab: &Lab) -> Result<()> {
     let _servers =
         (EchoServer::start(&lab.host(Node::S1), (S1, 7))?, EchoServer::start(&lab.host(Node::S2), (S2, 7))?);
     let first = Load::start(&lab.host(Node::H1), (H1, 4001), (S1, 7), 1000)?;
@@ -128,7 +128,7 @@ fn invariant_3_two_live_sessions_never_share_an_external_endpoint_toward_one_rem
     gateway.detach()
 }
 
-fn invariant_5_a_controller_killed_under_load_and_started_again_costs_no_packet(lab: &Lab) -> Result<()> {
+pub fn invariant_5_a_controller_killed_under_load_and_started_again_costs_no_packet(lab: &Lab) -> Result<()> {
     let mut gateway = Natgw::start(lab, &Settings::of(lab.plan()))?;
     lab.warm_up()?;
     let _server = EchoServer::start(&lab.host(Node::S1), (S1, 7))?;

@@ -5,6 +5,7 @@
 
 mod baseline;
 mod bulk;
+mod clsact;
 mod control;
 mod errors;
 mod invariants;
@@ -52,8 +53,8 @@ macro_rules! scenarios {
 use scenarios;
 
 /// Programs that the scenarios call.
-const TOOLS: [&str; 9] =
-    ["ip", "ethtool", "nft", "nginx", "curl", "ping", "traceroute", "setpriv", "sha256sum"];
+const TOOLS: [&str; 10] =
+    ["ip", "tc", "ethtool", "nft", "nginx", "curl", "ping", "traceroute", "setpriv", "sha256sum"];
 
 fn main() {
     sweep::prepare();
@@ -66,6 +67,7 @@ fn main() {
         errors::scenarios(),
         bulk::scenarios(),
         offloads::scenarios(),
+        clsact::scenarios(),
         policy::scenarios(),
         control::scenarios(),
         invariants::scenarios(),

@@ -17,8 +17,8 @@ use natgw_tests::lab::{H1, Hook, Lab, Node, Plan, S1, check};
 
 use crate::{Scenario, bulk, errors, reach, scenarios};
 
-/// Bytes of an upload.
-const UPLOAD: usize = 64_000_000;
+/// Bytes of an [`upload`].
+pub const UPLOAD: usize = 64_000_000;
 
 /// Two arms, TC, offloads on.
 const PLAN: Plan = Plan { hook: Hook::Tc, offloads: true, ..Plan::two_armed() };
@@ -108,7 +108,7 @@ fn auto_takes_tc_for_veth_and_status_says_why(lab: &Lab) -> Result<()> {
 }
 
 /// Sends [`UPLOAD`] bytes by TCP from a private host to an outside server, which must get exactly these.
-fn upload(lab: &Lab) -> Result<()> {
+pub fn upload(lab: &Lab) -> Result<()> {
     let listener = traffic::listen(&lab.host(Node::S1), (S1, 5001))?;
     let sent = pattern();
     let received = thread::spawn(move || -> Result<Vec<u8>> {
@@ -130,7 +130,7 @@ fn pattern() -> Vec<u8> {
 }
 
 /// Frames that the gateway's internal interface has received.
-fn frames_received(lab: &Lab) -> Result<u64> {
+pub fn frames_received(lab: &Lab) -> Result<u64> {
     let links =
         lab.host(Node::Gateway).run(&["ip", "-j", "-s", "link", "show", "dev", lab.plan().internal()])?;
     let links: serde_json::Value = serde_json::from_str(&links.stdout)?;

@@ -6,7 +6,10 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use ipnet::Ipv4Net;
 
-use crate::config::{Arp, Config, ConfigError, Flags, Mode, Place};
+use crate::{
+    config::{Arp, Config, ConfigError, Flags, Mode, Place},
+    datapath::TcAttach,
+};
 
 /// `natgw run`
 #[derive(Clone, Debug, Args)]
@@ -62,6 +65,10 @@ pub struct RunArgs {
     /// Take the data plane off when the controller ends
     #[arg(long)]
     pub detach_on_exit: bool,
+
+    /// How TC is attached, whatever the kernel has: for tests
+    #[arg(long, value_enum, value_name = "HOW", default_value_t, hide = true)]
+    pub tc_attach: TcAttach,
 
     /// How much the data plane itself tells about rare events; never about every packet
     #[arg(long, value_enum, value_name = "LEVEL", default_value_t)]
