@@ -1,6 +1,6 @@
 //! `aya::Pod` for everything user space reads from or writes to maps.
 
-use crate::{bench, config, counter, drop, event, flow, nacl, pool, rig, route};
+use crate::{bench, config, counter, drop, event, flow, nacl, pool, rig, route, rss};
 
 macro_rules! pod {
     ($($type:ty),* $(,)?) => {
@@ -38,4 +38,5 @@ pod!(
     route::Prefix,
     route::Subnet,
     route::Target,
+    rss::Rss,
 );
