@@ -73,6 +73,12 @@ impl Packet for XdpPacket {
     }
 
     #[inline(always)]
+    fn queue(&self) -> u32 {
+        // SAFETY: as in `attach`.
+        unsafe { (*self.context).rx_queue_index + 1 }
+    }
+
+    #[inline(always)]
     fn length(&self) -> usize {
         self.end - self.start
     }

@@ -123,13 +123,21 @@ impl Datapath {
         Ok(())
     }
 
-    /// Runs the translating program of the XDP hook on a frame, as if it came in on the interface with index `ingress`
-    /// of this thread's network namespace; the verdict, and the frame as the program left it.
+    /// Runs the translating program of the XDP hook on a frame, as if it came in on that `queue` of the interface with
+    /// index `ingress` of this thread's network namespace; the verdict, and the frame as the program left it.
     ///
     /// # Errors
-    /// [`DatapathError::TestRun`] if the kernel refuses, as it does for frames below 14 bytes.
-    pub fn translate(&mut self, frame: &[u8], ingress: u32) -> Result<(u32, Vec<u8>), DatapathError> {
-        self.translate_by(PROGRAM, frame, &context(frame.len(), ingress))
+    /// [`DatapathError::TestRun`] if the kernel refuses, as it does for frames below 14 bytes and queues that the
+    /// interface lacks.
+    pub fn translate(
+        &mut self,
+        frame: &[u8],
+        ingress: u32,
+        queue: u32,
+    ) -> Result<(u32, Vec<u8>), DatapathError> {
+        let mut context = context(frame.len(), ingress);
+        context[16..20].copy_from_slice(&queue.to_ne_bytes());
+        self.translate_by(PROGRAM, frame, &context)
     }
 
     /// The same at the TC hook; the verdict is one of TC's, and a frame whose destination is not the interface's own MAC
@@ -212,7 +220,7 @@ fn pinned_applied(path: &Path) -> Result<MapData, DatapathError> {
 }
 
 /// The maps of the object that are pinned; the scratch buffer and the logs belong to one load.
-const PINNED: [&str; 20] = [
+const PINNED: [&str; 21] = [
     "FLOWS4",
     "GENERATION",
     "CONFIG",
@@ -226,6 +234,7 @@ const PINNED: [&str; 20] = [
     "NACL_PORTS",
     "GATEWAYS",
     "POOL",
+    "RSS",
     "ELASTIC_IPS",
     "AGEING",
     "COUNTERS",

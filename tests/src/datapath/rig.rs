@@ -5,7 +5,7 @@ use std::{cell::Cell, collections::HashMap, fmt::Write, net::Ipv4Addr};
 use nat_common::{clock::ticks_from_seconds, config::Ageing, event::Event, flow::address};
 use nat_userspace::{
     datapath::{Datapath, LoadOptions, Session},
-    host::{Host, HostFacts, enable_fib_lookup},
+    host::{Host, HostFacts, HostRss, enable_fib_lookup},
     plan::{self, Plan},
 };
 use nix::{
@@ -166,6 +166,15 @@ impl Rig {
         self.datapath.maps.apply(&plan).expect("the maps can be written")
     }
 
+    /// From the next [`Rig::apply`] on, the interface called `name` spreads what it receives so.
+    ///
+    /// # Panics
+    /// If there is no such interface.
+    pub fn set_rss(&mut self, name: &str, rss: HostRss) {
+        let interface = self.facts.interfaces.iter_mut().find(|interface| interface.name == name);
+        interface.unwrap_or_else(|| panic!("there is no interface {name}")).rss = Some(rss);
+    }
+
     /// Makes every flow ask again under the same configuration.
     ///
     /// # Panics
@@ -194,6 +203,14 @@ impl Rig {
     /// # Panics
     /// If the kernel refuses to run the program.
     pub fn send(&mut self, side: Side, frame: impl Into<Vec<u8>>) -> Outcome {
+        self.send_on(0, side, frame)
+    }
+
+    /// Lets a frame arrive on this queue of the interface; TC is not told which queue it is.
+    ///
+    /// # Panics
+    /// If the kernel refuses to run the program.
+    pub fn send_on(&mut self, queue: u32, side: Side, frame: impl Into<Vec<u8>>) -> Outcome {
         let name = side.device();
         let index = match self.indexes.get(name) {
             Some(index) => *index,
@@ -202,9 +219,10 @@ impl Rig {
         self.indexes.insert(name, index);
         let frame = addressed(side, frame.into());
         let (verdict, frame) = match HOOK.get() {
-            Hook::Xdp => {
-                self.datapath.translate(&frame, index).map(|(number, frame)| (Verdict::of_xdp(number), frame))
-            }
+            Hook::Xdp => self
+                .datapath
+                .translate(&frame, index, queue)
+                .map(|(number, frame)| (Verdict::of_xdp(number), frame)),
             Hook::Tc => self
                 .datapath
                 .translate_tc(&frame, index)

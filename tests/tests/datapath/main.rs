@@ -14,6 +14,7 @@ mod parse;
 mod random;
 mod reply;
 mod route;
+mod rss;
 mod traffic;
 mod translate;
 
@@ -23,9 +24,9 @@ use libtest_mimic::{Arguments, Failed, Trial};
 use natgw_tests::datapath::Hook;
 use nix::unistd::Uid;
 
-/// Tests of frames that the TC hook never sees so, or that the kernel does not run its programs on: with a VLAN tag
-/// among their bytes, or without a whole IP header.
-const XDP_ONLY: [&str; 14] = [
+/// Tests of what the TC hook never sees so, or of what the kernel does not run its programs on: a VLAN tag among the
+/// bytes, less than a whole IP header, or a queue of the device.
+const XDP_ONLY: [&str; 18] = [
     "the_tag_of_a_vlan_is_taken_off_outbound_and_put_back_inbound",
     "the_priority_of_a_tag_changes_nothing",
     "a_priority_tag_names_no_vlan_and_is_taken_off",
@@ -40,7 +41,14 @@ const XDP_ONLY: [&str; 14] = [
     "invariant_2_an_outside_packet_never_creates_state",
     "invariant_9_no_frame_makes_the_program_fail_or_a_refused_frame_change",
     "a_frame_that_ends_within_its_headers_is_too_short",
+    "answers_come_in_on_the_queue_of_the_packet_that_opened_the_session",
+    "answers_follow_any_table_of_queues",
+    "with_preferred_ports_taken_sessions_open_to_the_last_port",
+    "a_protocol_whose_ports_are_not_hashed_has_no_preference",
 ];
+
+/// Tests of what TC does not know when it is run on single packets.
+const TC_ONLY: [&str; 1] = ["where_the_queue_is_not_known_answers_are_spread_over_all_queues"];
 
 fn main() -> ExitCode {
     let obstacle = (!Uid::effective().is_root()).then_some("run them as root");
@@ -61,6 +69,7 @@ fn main() -> ExitCode {
         parse::trials(),
         reply::trials(),
         route::trials(),
+        rss::trials(),
         translate::trials(),
     ];
     let trials =
@@ -73,6 +82,9 @@ fn main() -> ExitCode {
 
 /// Every test runs at XDP, and once more at TC unless it is about XDP alone.
 fn at_each_hook((name, test): Test) -> Vec<(String, Hook, fn())> {
+    if TC_ONLY.contains(&name) {
+        return vec![(format!("{name}_on_tc"), Hook::Tc, test)];
+    }
     let mut trials = vec![(name.to_owned(), Hook::Xdp, test)];
     if !XDP_ONLY.contains(&name) {
         trials.push((format!("{name}_on_tc"), Hook::Tc, test));
