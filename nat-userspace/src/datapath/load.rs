@@ -23,6 +23,8 @@ pub(super) const TC: &str = "natgw_tc";
 /// The program that ends idle sessions.
 pub(super) const AGE: &str = "natgw_age";
 const OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/natgw-xdp"));
+/// Where `struct __sk_buff` has the priority.
+const SK_BUFF_PRIORITY: usize = 32;
 /// Bytes of `struct __sk_buff` up to `ifindex`, where that is, and the kernel takes the rest as zero.
 const SK_BUFF: usize = SK_BUFF_IFINDEX + 4;
 const SK_BUFF_IFINDEX: usize = 40;
@@ -146,7 +148,7 @@ impl Datapath {
     /// # Errors
     /// As for [`Datapath::translate`].
     pub fn translate_tc(&mut self, frame: &[u8], ingress: u32) -> Result<(u32, Vec<u8>), DatapathError> {
-        self.translate_by(TC, frame, &buffer(ingress))
+        self.translate_by(TC, frame, &buffer(ingress, 0))
     }
 
     fn translate_by(
@@ -188,9 +190,10 @@ pub(super) fn context(length: usize, ingress: u32) -> [u8; 24] {
     context
 }
 
-/// `struct __sk_buff` with the interface.
-fn buffer(ingress: u32) -> [u8; SK_BUFF] {
+/// `struct __sk_buff` with the interface and a priority.
+pub(super) fn buffer(ingress: u32, priority: u32) -> [u8; SK_BUFF] {
     let mut buffer = [0; SK_BUFF];
+    buffer[SK_BUFF_PRIORITY..][..4].copy_from_slice(&priority.to_ne_bytes());
     buffer[SK_BUFF_IFINDEX..][..4].copy_from_slice(&ingress.to_ne_bytes());
     buffer
 }
@@ -204,10 +207,14 @@ pub(super) fn xdp<'a>(object: &'a mut Ebpf, name: &str) -> &'a mut Xdp {
 
 /// The program of our own object for the TC hook.
 pub(super) fn tc(object: &mut Ebpf) -> &mut SchedClassifier {
-    object
-        .program_mut(TC)
-        .and_then(|program| program.try_into().ok())
-        .unwrap_or_else(|| unreachable!("the object is compiled with this crate and has the TC program {TC}"))
+    classifier(object, TC)
+}
+
+/// A program for the TC hook of an object of ours.
+pub(super) fn classifier<'a>(object: &'a mut Ebpf, name: &str) -> &'a mut SchedClassifier {
+    object.program_mut(name).and_then(|program| program.try_into().ok()).unwrap_or_else(|| {
+        unreachable!("the object is compiled with this crate and has the TC program {name}")
+    })
 }
 
 fn pinned_applied(path: &Path) -> Result<MapData, DatapathError> {

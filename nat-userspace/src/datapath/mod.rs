@@ -12,6 +12,7 @@ mod load;
 mod log;
 mod maps;
 mod pins;
+mod queue;
 mod rig;
 mod sessions;
 
@@ -23,5 +24,6 @@ pub use load::{Datapath, EventRing, LoadOptions};
 pub use log::forward_log;
 pub use maps::Maps;
 pub use pins::{Lock, Pins};
+pub use queue::QueueDriver;
 pub use rig::{Link, Redirect, Rig, map_memory};
 pub use sessions::{Flow, Session, now};

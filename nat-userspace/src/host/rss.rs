@@ -97,8 +97,8 @@ mod tests {
     /// An answer with four queues and a key of five bytes.
     fn answer(function: u8, transform: u8) -> Vec<u32> {
         let functions = u32::from_ne_bytes([function, transform, 0, 0]);
-        let key = [1, 2, 3, 4, 5, 0, 0, 0];
-        [&[GET_RSS, 0, 4, 5, functions, 0, 3, 2, 1, 0][..], bytemuck::cast_slice(&key)].concat()
+        let key = [[1, 2, 3, 4], [5, 0, 0, 0]].map(u32::from_ne_bytes);
+        [&[GET_RSS, 0, 4, 5, functions, 0, 3, 2, 1, 0][..], &key].concat()
     }
 
     #[test]

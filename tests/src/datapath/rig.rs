@@ -4,7 +4,7 @@ use std::{cell::Cell, collections::HashMap, fmt::Write, net::Ipv4Addr};
 
 use nat_common::{clock::ticks_from_seconds, config::Ageing, event::Event, flow::address};
 use nat_userspace::{
-    datapath::{Datapath, LoadOptions, Session},
+    datapath::{Datapath, LoadOptions, QueueDriver, Session},
     host::{Host, HostFacts, HostRss, enable_fib_lookup},
     plan::{self, Plan},
 };
@@ -96,6 +96,7 @@ pub struct Outcome {
 /// A gateway in a network namespace of its own, which is this thread's from now on.
 pub struct Rig {
     datapath: Datapath,
+    queues: Option<QueueDriver>,
     facts: HostFacts,
     indexes: HashMap<&'static str, u32>,
     events: Box<dyn FnMut() -> Vec<Event>>,
@@ -149,7 +150,8 @@ impl Rig {
             }
             events
         };
-        Self { datapath, facts, indexes: HashMap::new(), events: Box::new(events), case: String::new() }
+        let (queues, indexes, case) = (None, HashMap::new(), String::new());
+        Self { datapath, queues, facts, indexes, events: Box::new(events), case }
     }
 
     /// Names what is tried next, for the message of a failure.
@@ -203,32 +205,36 @@ impl Rig {
     /// # Panics
     /// If the kernel refuses to run the program.
     pub fn send(&mut self, side: Side, frame: impl Into<Vec<u8>>) -> Outcome {
-        self.send_on(0, side, frame)
+        self.send_from(None, side, frame.into())
     }
 
-    /// Lets a frame arrive on this queue of the interface; TC is not told which queue it is.
+    /// Lets a frame arrive on this queue of the interface.
     ///
     /// # Panics
     /// If the kernel refuses to run the program.
     pub fn send_on(&mut self, queue: u32, side: Side, frame: impl Into<Vec<u8>>) -> Outcome {
+        self.send_from(Some(queue), side, frame.into())
+    }
+
+    /// At XDP a frame always comes from a queue, by default the first; at TC it need not be known.
+    fn send_from(&mut self, queue: Option<u32>, side: Side, frame: Vec<u8>) -> Outcome {
         let name = side.device();
         let index = match self.indexes.get(name) {
             Some(index) => *index,
             None => self.index(name),
         };
         self.indexes.insert(name, index);
-        let frame = addressed(side, frame.into());
-        let (verdict, frame) = match HOOK.get() {
-            Hook::Xdp => self
-                .datapath
-                .translate(&frame, index, queue)
-                .map(|(number, frame)| (Verdict::of_xdp(number), frame)),
-            Hook::Tc => self
-                .datapath
-                .translate_tc(&frame, index)
-                .map(|(number, frame)| (Verdict::of_tc(number), frame)),
-        }
-        .expect("the program can be run");
+        let frame = addressed(side, frame);
+        let done = match (HOOK.get(), queue) {
+            (Hook::Xdp, queue) => self.datapath.translate(&frame, index, queue.unwrap_or(0)),
+            (Hook::Tc, None) => self.datapath.translate_tc(&frame, index),
+            (Hook::Tc, Some(queue)) => {
+                let load = || QueueDriver::load(&mut self.datapath).expect("the driver loads");
+                self.queues.get_or_insert_with(load).translate(&frame, index, queue)
+            }
+        };
+        let (number, frame) = done.expect("the program can be run");
+        let verdict = if HOOK.get() == Hook::Xdp { Verdict::of_xdp(number) } else { Verdict::of_tc(number) };
         Outcome { verdict, frame }
     }
 

@@ -24,9 +24,9 @@ use libtest_mimic::{Arguments, Failed, Trial};
 use natgw_tests::datapath::Hook;
 use nix::unistd::Uid;
 
-/// Tests of what the TC hook never sees so, or of what the kernel does not run its programs on: a VLAN tag among the
-/// bytes, less than a whole IP header, or a queue of the device.
-const XDP_ONLY: [&str; 18] = [
+/// Tests of frames that the TC hook never sees so, or that the kernel does not run its programs on: with a VLAN tag
+/// among their bytes, or without a whole IP header.
+const XDP_ONLY: [&str; 14] = [
     "the_tag_of_a_vlan_is_taken_off_outbound_and_put_back_inbound",
     "the_priority_of_a_tag_changes_nothing",
     "a_priority_tag_names_no_vlan_and_is_taken_off",
@@ -41,13 +41,9 @@ const XDP_ONLY: [&str; 18] = [
     "invariant_2_an_outside_packet_never_creates_state",
     "invariant_9_no_frame_makes_the_program_fail_or_a_refused_frame_change",
     "a_frame_that_ends_within_its_headers_is_too_short",
-    "answers_come_in_on_the_queue_of_the_packet_that_opened_the_session",
-    "answers_follow_any_table_of_queues",
-    "with_preferred_ports_taken_sessions_open_to_the_last_port",
-    "a_protocol_whose_ports_are_not_hashed_has_no_preference",
 ];
 
-/// Tests of what TC does not know when it is run on single packets.
+/// Tests of what only TC may not know.
 const TC_ONLY: [&str; 1] = ["where_the_queue_is_not_known_answers_are_spread_over_all_queues"];
 
 fn main() -> ExitCode {

@@ -62,6 +62,10 @@ fn gateway(layout: Layout, device: &HostRss) -> Rig {
 /// Opens a session by a packet that comes in on a queue, and returns the endpoint that it was lent.
 fn lend(rig: &mut Rig, queue: u32, packet: &Packet) -> SocketAddrV4 {
     let outcome = rig.send_on(queue, Internal, packet);
+    lent(rig, packet, &outcome)
+}
+
+fn lent(rig: &Rig, packet: &Packet, outcome: &Outcome) -> SocketAddrV4 {
     assert_eq!(outcome.verdict, Verdict::Redirect, "{:?}", rig.state().drops());
     let leaving = &outcome.frame;
     let address = Ipv4Addr::new(leaving[26], leaving[27], leaving[28], leaving[29]);
@@ -179,9 +183,15 @@ fn a_queue_that_the_external_device_lacks_is_no_obstacle() {
     assert_spread(&answers(&mut rig, &device, 7, 1_000)[..4]);
 }
 
-/// At TC a test cannot name a queue, so that every packet here comes in on one that nobody knows.
 fn where_the_queue_is_not_known_answers_are_spread_over_all_queues() {
     let device = device(QUEUES);
     let mut rig = gateway(Layout::with_ports("1024-65535"), &device);
-    assert_spread(&answers(&mut rig, &device, 5, 2_000));
+    let mut answers = vec![0; QUEUES as usize];
+    for remote_port in 1..=2_000 {
+        let packet = udp(HOST, 5000, REMOTE, remote_port);
+        let outcome = rig.send(Internal, &packet);
+        let lent = lent(&rig, &packet, &outcome);
+        answers[queue(&device, SocketAddrV4::new(REMOTE, remote_port), lent) as usize] += 1;
+    }
+    assert_spread(&answers);
 }
