@@ -20,6 +20,7 @@ pub mod pool;
 pub mod protocol;
 pub mod rig;
 pub mod route;
+pub mod rss;
 pub mod table;
 pub mod tcp;
 

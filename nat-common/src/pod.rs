@@ -1,6 +1,6 @@
 //! `aya::Pod` for everything user space reads from or writes to maps.
 
-use crate::{bench, config, counter, drop, event, flow, nacl, pool, rig, route, table};
+use crate::{bench, config, counter, drop, event, flow, nacl, pool, rig, route, rss, table};
 
 macro_rules! pod {
     ($($type:ty),* $(,)?) => {
@@ -39,6 +39,7 @@ pod!(
     route::Prefix,
     route::Subnet,
     route::Target,
+    rss::Rss,
     table::FlowGroup4,
     table::FlowHash,
 );

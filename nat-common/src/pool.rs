@@ -18,14 +18,16 @@ pub struct Gateway {
     /// The NACL of the subnet it stands in.
     pub nacl: u16,
     /// Flags: [`Gateway::NACL_BOTH_SIDES`].
-    pub flags: u16,
+    pub flags: u8,
+    /// Its external device in `RSS`, counted from 1; 0: one port is as good as another.
+    pub rss: u8,
     /// The external interface (a VLAN's own index, not its parent's).
     pub ifindex: u32,
 }
 
 impl Gateway {
     /// The gateway's subnet's NACL is also asked where traffic crosses to and from the private subnets.
-    pub const NACL_BOTH_SIDES: u16 = 1;
+    pub const NACL_BOTH_SIDES: u8 = 1;
 }
 
 /// A range of ports of one Elastic IP.

@@ -19,6 +19,7 @@ use crate::{
     flow::{self, Rewrite},
     maps::{POOL, SEARCH},
     parse::Parsed,
+    rss::{MAX_LOOKS, Preference},
     stop::Stop,
     table::{self, Refusal},
 };
@@ -27,31 +28,39 @@ use crate::{
 /// exhausted. The sender's retransmission goes on elsewhere in the range.
 const MAX_TRIES: u32 = 4_096;
 
-/// Opens the session of an outbound packet; `rewrite` brings the NAT gateway and the hop, and takes the endpoint.
+/// Opens the session of an outbound packet that came in on `queue`; `rewrite` brings the NAT gateway and the hop, and
+/// takes the endpoint.
 #[inline(always)]
-pub fn open(parsed: &Parsed, generation: u32, rewrite: &mut Rewrite) -> Result<(), Stop> {
-    Stop::decode(open_session(parsed, generation, rewrite))
+pub fn open(parsed: &Parsed, generation: u32, queue: u32, rewrite: &mut Rewrite) -> Result<(), Stop> {
+    Stop::decode(open_session(parsed, generation, queue, rewrite))
 }
 
 /// Global, as [`crate::nacl`] explains.
 #[unsafe(no_mangle)]
-extern "C" fn open_session(parsed: *const Parsed, generation: u32, rewrite: *mut Rewrite) -> u64 {
+extern "C" fn open_session(parsed: *const Parsed, generation: u32, queue: u32, rewrite: *mut Rewrite) -> u64 {
     // SAFETY: callers pass references; the verifier asks for the checks against null.
     let (Some(parsed), Some(rewrite)) = (unsafe { (parsed.as_ref(), rewrite.as_mut()) }) else {
         return Stop::encode(Err(Stop::Drop(DropReason::NotConfigured)));
     };
     match admit::gateway(u32::from(rewrite.gateway).wrapping_sub(1), generation) {
-        Some(gateway) => Stop::encode(open_pair(parsed, gateway, generation, rewrite)),
+        Some(gateway) => Stop::encode(open_pair(parsed, gateway, generation, queue, rewrite)),
         None => Stop::encode(Err(Stop::Drop(DropReason::NoRoute))),
     }
 }
 
 #[inline(always)]
-fn open_pair(parsed: &Parsed, gateway: &Gateway, generation: u32, rewrite: &mut Rewrite) -> Result<(), Stop> {
+fn open_pair(
+    parsed: &Parsed,
+    gateway: &Gateway,
+    generation: u32,
+    queue: u32,
+    rewrite: &mut Rewrite,
+) -> Result<(), Stop> {
     let Some(search) = Search::of_this_cpu() else { return Err(Stop::Drop(DropReason::NotConfigured)) };
     *search = Search::new(&parsed.key, gateway, generation);
+    search.preference = Preference::new(&parsed.key, gateway, generation, queue);
     // SAFETY: the callback has the signature that the helper calls; it finds the search by itself.
-    unsafe { bpf_loop(gateway.count * (MAX_TRIES + 1), try_port as *mut c_void, null_mut(), 0) };
+    unsafe { bpf_loop(gateway.count * (MAX_TRIES + MAX_LOOKS + 1), try_port as *mut c_void, null_mut(), 0) };
     count::count(|counters| counters.port_tries += u64::from(search.tries));
     match search.outcome {
         Outcome::Claimed => {}
@@ -137,6 +146,7 @@ pub struct Search {
     high: u32,
     tries: u32,
     outcome: Outcome,
+    preference: Preference,
 }
 
 impl Search {
@@ -184,6 +194,7 @@ impl Search {
             high: 0,
             tries: 0,
             outcome: Outcome::Searching,
+            preference: Preference::default(),
         }
     }
 
@@ -208,17 +219,23 @@ impl Search {
         self.next = self.low + scale(unsafe { bpf_get_prandom_u32() }, span);
         self.left = if span < MAX_TRIES { span } else { MAX_TRIES };
         self.entry.destination = address;
+        self.preference.begin(address, self.next, span);
         true
     }
 
-    /// The next port of the range.
+    /// The next port of the range: one after the other, after those preferred. `None` passes one by that is not.
     #[inline(always)]
-    fn next_port(&mut self) -> u16 {
-        let port = self.next;
-        self.next = if port >= self.high { self.low } else { port + 1 };
-        self.left -= 1;
+    fn next_port(&mut self) -> Option<u16> {
+        let port = if self.preference.is_open() {
+            self.preference.look(self.low, self.high)?
+        } else {
+            let port = self.next;
+            self.next = if port >= self.high { self.low } else { port + 1 };
+            self.left -= 1;
+            port
+        };
         self.tries += 1;
-        (port as u16).to_be()
+        Some((port as u16).to_be())
     }
 }
 
@@ -228,7 +245,7 @@ unsafe extern "C" fn try_port(_step: u32, _context: *mut c_void) -> u64 {
     if search.left == 0 && !search.next_range() {
         return 1;
     }
-    let port = search.next_port();
+    let Some(port) = search.next_port() else { return 0 };
     search.entry.destination_port = port;
     match table::insert(&search.entry) {
         Ok(place) => {

@@ -10,11 +10,11 @@
 mod header;
 
 use aya_ebpf::{
-    bindings::xdp_action,
+    bindings::{TC_ACT_SHOT, xdp_action},
     helpers::bpf_redirect,
-    macros::{map, xdp},
+    macros::{classifier, map, xdp},
     maps::{Array, ProgramArray},
-    programs::XdpContext,
+    programs::{TcContext, XdpContext},
 };
 use nat_common::{bench::Orders, flow::FlowKey4, protocol};
 
@@ -32,6 +32,10 @@ static BENCH_FLOWS: Array<FlowKey4> = Array::with_max_entries(1, 0);
 #[map]
 static BENCH_TARGET: ProgramArray = ProgramArray::with_max_entries(1, 0);
 
+/// The program that [`bench_queue`] calls.
+#[map]
+static BENCH_TC: ProgramArray = ProgramArray::with_max_entries(1, 0);
+
 /// Bytes of IP in every packet: a UDP datagram of 18 bytes, which fills the smallest Ethernet frame.
 const LENGTH: u16 = 46;
 
@@ -44,6 +48,20 @@ pub fn bench_driver(context: XdpContext) -> u32 {
     }
     // Only reached when there was nothing to call.
     xdp_action::XDP_ABORTED
+}
+
+/// Makes the packet one that came in on the queue that its priority names, counted from 1: a program that is run on a
+/// single packet can be told its priority, but not its queue.
+#[classifier]
+pub fn bench_queue(context: TcContext) -> i32 {
+    let buffer = context.skb.skb;
+    // SAFETY: the context is the program's own; the map holds nothing but a TC program.
+    unsafe {
+        (*buffer).queue_mapping = (*buffer).priority;
+        BENCH_TC.tail_call(&context, 0);
+    }
+    // Only reached when there was nothing to call.
+    TC_ACT_SHOT
 }
 
 /// The program that does nothing.

@@ -28,6 +28,7 @@ mod parse;
 mod pipeline;
 mod reply;
 mod route;
+mod rss;
 mod stop;
 mod table;
 mod tc;

@@ -13,6 +13,7 @@ use nat_common::{
     nacl::{MAX_NACLS, MAX_PORT_RANGES, MAX_PREFIXES, NaclList, PortRange as NaclPorts, PortRanges},
     pool::{ElasticIp, ElasticIpKey, Gateway, MAX_GATEWAYS, MAX_RANGES, PortRange},
     route::{MAX_ROUTES, MAX_SUBNETS, Prefix, Subnet, Target},
+    rss::{MAX_DEVICES, Rss},
     table::FlowGroup4,
 };
 
@@ -71,6 +72,10 @@ pub static GATEWAYS: Array<Gateway> = Array::with_max_entries(SLOTS * MAX_GATEWA
 /// Port ranges lent to NAT gateways, by slot.
 #[map]
 pub static POOL: Array<PortRange> = Array::with_max_entries(SLOTS * MAX_RANGES, 0);
+
+/// By slot: how external devices spread what they receive over their queues.
+#[map]
+pub static RSS: Array<Rss> = Array::with_max_entries(SLOTS * MAX_DEVICES, 0);
 
 /// Which NAT gateway an Elastic IP belongs to.
 #[map]

@@ -16,6 +16,9 @@ pub trait Packet: Sized {
     /// Index of the device that received the packet.
     fn ingress(&self) -> u32;
 
+    /// The device's queue that the packet came in on, counted from 1; 0 if nobody knows.
+    fn queue(&self) -> u32;
+
     /// Whether the frame is addressed to another host, and here only because the device listens to everything.
     #[inline(always)]
     fn is_for_another(&self) -> bool {

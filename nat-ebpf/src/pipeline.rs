@@ -140,7 +140,10 @@ fn session<P: Hook>(
         }
         *rewrite = Rewrite::default();
         packet.miss(parsed, generation, rewrite)?;
-        return if rewrite.gateway == 0 { Ok(()) } else { allocate::open(parsed, generation, rewrite) };
+        if rewrite.gateway == 0 {
+            return Ok(());
+        }
+        return allocate::open(parsed, generation, packet.queue(), rewrite);
     };
     if parsed.ttl <= 1 {
         return Err(Stop::Reply(Reply::TimeExceeded));

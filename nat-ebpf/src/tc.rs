@@ -95,6 +95,12 @@ impl Packet for TcPacket {
         field!(self, ifindex)
     }
 
+    /// The kernel, too, counts recorded queues from 1.
+    #[inline(always)]
+    fn queue(&self) -> u32 {
+        field!(self, queue_mapping)
+    }
+
     #[inline(always)]
     fn is_for_another(&self) -> bool {
         field!(self, pkt_type) == OTHER_HOST

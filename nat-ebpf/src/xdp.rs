@@ -80,6 +80,12 @@ impl Packet for XdpPacket {
     }
 
     #[inline(always)]
+    fn queue(&self) -> u32 {
+        // SAFETY: as in `attach`.
+        unsafe { (*self.context).rx_queue_index + 1 }
+    }
+
+    #[inline(always)]
     fn length(&self) -> usize {
         // SAFETY: the helper takes no pointers but the context.
         unsafe { bpf_xdp_get_buff_len(self.context) as usize }

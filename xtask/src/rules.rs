@@ -41,6 +41,7 @@ pub const RULES: &[Rule] = &[
             "options",
             "parse",
             "route",
+            "rss",
         ]),
         forbidden: r"\bcrate::(?:\{[^}]*)?\b(?:forward|icmp|reply|translate)\b",
         why: "modules that look never use modules that write",
@@ -84,7 +85,7 @@ pub const RULES: &[Rule] = &[
     Rule {
         directory: "tests",
         modules: All,
-        forbidden: r"\bnat_common::(?:\{[^}]*)?\b(?:checksum|tcp)\b",
+        forbidden: r"\bnat_common::(?:\{[^}]*)?\b(?:checksum|rss|tcp)\b",
         why: "tests share no code with what they test, only its types",
     },
 ];

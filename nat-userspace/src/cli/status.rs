@@ -12,6 +12,7 @@ use super::table::{Column, Row, number, table, text};
 use super::units::{fill, grouped};
 use super::{output, reading};
 use crate::datapath::{Pins, Session};
+use crate::plan::SameQueue;
 use crate::report::{self, Controller, InterfaceReport, Observation, StatusReport};
 
 /// Shows the status.
@@ -52,11 +53,24 @@ fn for_people(status: &StatusReport<'_>) -> String {
         format!("sessions   {}\n", fill(status.sessions, status.max_sessions.into())),
         format!("flow table {}\n", fill(status.flow_table.used, status.flow_table.capacity)),
         format!("dropped    {drops}\n"),
+        status.interfaces.iter().filter_map(same_queue).collect(),
         format!("\n{}", table(&status.interfaces)),
         format!("\n{}", table(&elastic_ips(status))),
         format!("\n{}", table(&counters(status))),
     ]
     .concat()
+}
+
+/// Whether answers come in on the queue of their session's packets, where somebody asks for it.
+fn same_queue(interface: &InterfaceReport<'_>) -> Option<String> {
+    let SameQueue { protocols, queues, why_not } = interface.same_queue?;
+    let mut text = format!("same queue {}: ", interface.name);
+    match protocols.as_slice() {
+        [] => text.push_str("off"),
+        protocols => text.push_str(&format!("{} on {queues} queues", protocols.join(" and "))),
+    }
+    why_not.iter().for_each(|why| text.push_str(&format!("; {why}")));
+    Some(text + "\n")
 }
 
 fn of_controller(controller: Controller) -> String {
@@ -145,18 +159,22 @@ mod tests {
     use super::*;
     use crate::report::sample::{applied, session};
 
-    fn shown(controller_runs: bool) -> String {
-        let applied = applied();
-        let sessions = [session(1, 5_000), session(2, 5_000)];
-        let seen = Observation {
+    fn observation() -> Observation<'static> {
+        Observation {
             generation: 4,
-            controller_runs,
-            sessions: &sessions,
+            controller_runs: true,
+            sessions: &[],
             max_sessions: 10,
             flows: 4,
             counters: Counters { outbound_bytes: 123_456, ..Counters::default() },
             drops: 0,
-        };
+        }
+    }
+
+    fn shown(controller_runs: bool) -> String {
+        let applied = applied();
+        let sessions = [session(1, 5_000), session(2, 5_000)];
+        let seen = Observation { controller_runs, sessions: &sessions, ..observation() };
         for_people(&report::status(&applied, &seen))
     }
 
@@ -174,6 +192,22 @@ mod tests {
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is missing in\n{text}");
         }
+    }
+
+    #[test]
+    fn people_see_where_answers_come_in_on_the_same_queue_and_why_not() {
+        let mut applied = applied();
+        let line = |applied: &crate::datapath::Applied| {
+            let text = for_people(&report::status(applied, &observation()));
+            text.lines().find(|line| line.starts_with("same queue")).map(str::to_owned)
+        };
+        assert_eq!(line(&applied), None);
+        let why_not = vec!["for udp not".to_owned()];
+        let same_queue = SameQueue { protocols: vec!["tcp".to_owned()], queues: 8, why_not };
+        applied.interfaces[1].same_queue = Some(same_queue.clone());
+        assert_eq!(line(&applied).unwrap(), "same queue eth0: tcp on 8 queues; for udp not");
+        applied.interfaces[1].same_queue = Some(SameQueue { protocols: vec![], ..same_queue });
+        assert_eq!(line(&applied).unwrap(), "same queue eth0: off; for udp not");
     }
 
     #[test]

@@ -50,7 +50,7 @@ impl Flags {
         let mut subnets = private_subnets(&internal, &cidrs, &source)?;
         subnets.extend(public_subnet(external, &elastic_ips));
         let document = Document {
-            gateway: raw::Gateway { mode: Some(self.mode), max_sessions, icmp_errors_per_second: None },
+            gateway: raw::Gateway { mode: Some(self.mode), max_sessions, ..raw::Gateway::default() },
             vpcs: vec![Spanned::new(
                 nowhere.clone(),
                 raw::Vpc { name: fixed("main", &nowhere), cidr: Spanned::new(nowhere.clone(), cidrs) },

@@ -36,6 +36,9 @@ pub struct Config {
     pub max_sessions: u32,
     /// ICMP errors that one CPU may send in a second; 0 sends none.
     pub icmp_errors_per_second: u32,
+    /// Whether ports are chosen so that answers come in on the queue of the packet that opened their session.
+    #[serde(default)]
+    pub same_queue: bool,
     /// When idle sessions end.
     pub timeouts: Timeouts,
     /// The private networks, in the order of the file; their zone is their position plus one.
@@ -125,6 +128,12 @@ impl Config {
     #[must_use]
     pub fn nat_gateway(&self, name: &str) -> Option<&NatGateway> {
         self.nat_gateways.iter().find(|gateway| gateway.name == name)
+    }
+
+    /// The interfaces that NAT gateways face the outside with.
+    pub fn external_interfaces(&self) -> impl Iterator<Item = &str> {
+        let subnets = self.nat_gateways.iter().filter_map(|gateway| self.subnet(&gateway.subnet));
+        subnets.map(|subnet| subnet.interface.as_str())
     }
 
     /// The route table called `name`.

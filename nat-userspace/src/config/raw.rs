@@ -30,6 +30,7 @@ pub(super) struct Gateway {
     pub(super) mode: Option<Mode>,
     pub(super) max_sessions: Option<Spanned<i64>>,
     pub(super) icmp_errors_per_second: Option<Spanned<i64>>,
+    pub(super) same_queue: Option<bool>,
 }
 
 /// `[timeouts]`

@@ -43,7 +43,7 @@ impl Controller {
         let config = args.configuration()?;
         preflight::check(&pin_dir)?;
         let host = Host::open()?;
-        let facts = host.facts().await?;
+        let facts = facts_for(&host, &config).await?;
         let plan = plan_for(args, &config, &facts)?;
         report_warnings(&config, &facts, &plan);
         let pins = Pins::new(&pin_dir);
@@ -110,6 +110,15 @@ impl Controller {
     }
 }
 
+/// The facts that `config` depends on.
+async fn facts_for(host: &Host, config: &Config) -> Result<HostFacts> {
+    let mut facts = host.facts().await?;
+    if config.same_queue {
+        facts.add_rss(config.external_interfaces());
+    }
+    Ok(facts)
+}
+
 /// The plan, or an error that names the place in the configuration as far as there is one.
 fn plan_for(args: &RunArgs, config: &Config, facts: &HostFacts) -> Result<Plan> {
     Plan::new(config, facts).map_err(|error| {
@@ -124,6 +133,12 @@ fn plan_for(args: &RunArgs, config: &Config, facts: &HostFacts) -> Result<Plan> 
 fn report_warnings(config: &Config, facts: &HostFacts, plan: &Plan) {
     for warning in config.warnings() {
         tracing::warn!("{warning}");
+    }
+    for (index, same_queue) in &plan.same_queue {
+        let name = facts.interface_at(*index).map_or("?", |interface| interface.name.as_str());
+        for why in &same_queue.why_not {
+            tracing::warn!("same_queue is not in force on interface {name}: {why}");
+        }
     }
     let indexes: Vec<u32> = plan.interfaces.keys().copied().collect();
     let forwarding = crate::host::forwarding_interfaces(&indexes).unwrap_or_default();

@@ -4,7 +4,7 @@ use nat_common::config::{APPLIED_PAGE, APPLIED_PAGES};
 use serde::{Deserialize, Serialize};
 
 use super::{DatapathError, Maps, maps::Page};
-use crate::config::Config;
+use crate::{config::Config, plan::SameQueue};
 
 const NAME: &str = "APPLIED";
 
@@ -38,6 +38,9 @@ pub struct AppliedInterface {
     pub mode: String,
     /// Why this mode.
     pub why: String,
+    /// Whether answers come in on the queue of their session's packets; `None` if nobody asks for it, or not here.
+    #[serde(default)]
+    pub same_queue: Option<SameQueue>,
 }
 
 impl Maps {

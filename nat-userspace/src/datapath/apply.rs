@@ -9,6 +9,7 @@ use nat_common::{
     nacl::{MAX_NACLS, MAX_PORT_RANGES},
     pool::{ElasticIpKey, MAX_GATEWAYS, MAX_RANGES},
     route::{Prefix, SCOPE_BITS, scope},
+    rss::MAX_DEVICES,
 };
 
 use super::{DatapathError, Maps, batch};
@@ -117,6 +118,10 @@ impl Maps {
         for (number, range) in plan.pool.iter().enumerate() {
             let index = slot * MAX_RANGES + number as u32;
             self.pool.set(index, range, 0).map_err(DatapathError::access("write", "POOL"))?;
+        }
+        for (number, rss) in plan.rss.iter().enumerate() {
+            let index = slot * MAX_DEVICES + number as u32;
+            self.rss.set(index, rss, 0).map_err(DatapathError::access("write", "RSS"))?;
         }
         Ok(())
     }

@@ -15,7 +15,7 @@ use super::{
     load::{PROGRAM, context, xdp},
 };
 
-const OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/natgw-bench"));
+pub(super) const OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/natgw-bench"));
 const DRIVER: &str = "bench_driver";
 const EMPTY: &str = "bench_empty";
 const BARE: &str = "bench_bare";

@@ -24,6 +24,8 @@ pub(super) const TC: &str = "natgw_tc";
 /// The program that ends idle sessions.
 pub(super) const AGE: &str = "natgw_age";
 const OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/natgw-xdp"));
+/// Where `struct __sk_buff` has the priority.
+const SK_BUFF_PRIORITY: usize = 32;
 /// Bytes of `struct __sk_buff` up to `ifindex`, where that is, and the kernel takes the rest as zero.
 const SK_BUFF: usize = SK_BUFF_IFINDEX + 4;
 const SK_BUFF_IFINDEX: usize = 40;
@@ -151,13 +153,19 @@ impl Datapath {
         Ok(last)
     }
 
-    /// Runs the translating program of the XDP hook on a frame, as if it came in on the interface with index `ingress`
-    /// of this thread's network namespace; the verdict, and the frame as the program left it.
+    /// Runs the translating program of the XDP hook on a frame, as if it came in on that `queue` of the interface with
+    /// index `ingress` of this thread's network namespace; the verdict, and the frame as the program left it.
     ///
     /// # Errors
-    /// [`DatapathError::TestRun`] if the kernel refuses, as it does for frames below 14 bytes.
-    pub fn translate(&mut self, frame: &[u8], ingress: u32) -> Result<(u32, Vec<u8>), DatapathError> {
-        self.translate_split(frame, frame.len(), ingress)
+    /// [`DatapathError::TestRun`] if the kernel refuses, as it does for frames below 14 bytes and queues that the
+    /// interface lacks.
+    pub fn translate(
+        &mut self,
+        frame: &[u8],
+        ingress: u32,
+        queue: u32,
+    ) -> Result<(u32, Vec<u8>), DatapathError> {
+        self.translate_split(frame, frame.len(), ingress, queue)
     }
 
     /// The same of a frame whose first buffer holds its first `linear` bytes, or as many as one can hold: some 3,500.
@@ -169,8 +177,11 @@ impl Datapath {
         frame: &[u8],
         linear: usize,
         ingress: u32,
+        queue: u32,
     ) -> Result<(u32, Vec<u8>), DatapathError> {
-        self.translate_by(PROGRAM, frame, &context(linear, ingress))
+        let mut context = context(linear, ingress);
+        context[16..20].copy_from_slice(&queue.to_ne_bytes());
+        self.translate_by(PROGRAM, frame, &context)
     }
 
     /// The same as [`Datapath::translate`] at the TC hook; the verdict is one of TC's, and a frame whose destination is not the interface's own MAC
@@ -179,7 +190,7 @@ impl Datapath {
     /// # Errors
     /// As for [`Datapath::translate`].
     pub fn translate_tc(&mut self, frame: &[u8], ingress: u32) -> Result<(u32, Vec<u8>), DatapathError> {
-        self.translate_by(TC, frame, &buffer(ingress))
+        self.translate_by(TC, frame, &buffer(ingress, 0))
     }
 
     fn translate_by(
@@ -221,9 +232,10 @@ pub(super) fn context(length: usize, ingress: u32) -> [u8; 24] {
     context
 }
 
-/// `struct __sk_buff` with the interface.
-fn buffer(ingress: u32) -> [u8; SK_BUFF] {
+/// `struct __sk_buff` with the interface and a priority.
+pub(super) fn buffer(ingress: u32, priority: u32) -> [u8; SK_BUFF] {
     let mut buffer = [0; SK_BUFF];
+    buffer[SK_BUFF_PRIORITY..][..4].copy_from_slice(&priority.to_ne_bytes());
     buffer[SK_BUFF_IFINDEX..][..4].copy_from_slice(&ingress.to_ne_bytes());
     buffer
 }
@@ -237,10 +249,14 @@ pub(super) fn xdp<'a>(object: &'a mut Ebpf, name: &str) -> &'a mut Xdp {
 
 /// The program of our own object for the TC hook.
 pub(super) fn tc(object: &mut Ebpf) -> &mut SchedClassifier {
-    object
-        .program_mut(TC)
-        .and_then(|program| program.try_into().ok())
-        .unwrap_or_else(|| unreachable!("the object is compiled with this crate and has the TC program {TC}"))
+    classifier(object, TC)
+}
+
+/// A program for the TC hook of an object of ours.
+pub(super) fn classifier<'a>(object: &'a mut Ebpf, name: &str) -> &'a mut SchedClassifier {
+    object.program_mut(name).and_then(|program| program.try_into().ok()).unwrap_or_else(|| {
+        unreachable!("the object is compiled with this crate and has the TC program {name}")
+    })
 }
 
 fn pinned_applied(path: &Path) -> Result<MapData, DatapathError> {
@@ -253,7 +269,7 @@ fn pinned_applied(path: &Path) -> Result<MapData, DatapathError> {
 }
 
 /// The maps of the object that are pinned; the scratch buffer and the logs belong to one load.
-const PINNED: [&str; 20] = [
+const PINNED: [&str; 21] = [
     table::NAME,
     "GENERATION",
     "CONFIG",
@@ -267,6 +283,7 @@ const PINNED: [&str; 20] = [
     "NACL_PORTS",
     "GATEWAYS",
     "POOL",
+    "RSS",
     "ELASTIC_IPS",
     "AGEING",
     "COUNTERS",

@@ -15,6 +15,7 @@ use nat_common::{
     nacl::{self, NaclList, PortRanges},
     pool::{ElasticIp, ElasticIpKey, Gateway, PortRange},
     route::{Prefix, Subnet, Target},
+    rss::Rss,
     table::FlowGroup4,
 };
 
@@ -44,6 +45,7 @@ pub struct Maps {
     pub(super) nacl_ports: Array<MapData, nacl::PortRange>,
     pub(super) gateways: Array<MapData, Gateway>,
     pub(super) pool: Array<MapData, PortRange>,
+    pub(super) rss: Array<MapData, Rss>,
     pub(super) elastic_ips: HashMap<MapData, ElasticIpKey, ElasticIp>,
     pub(super) ageing: Array<MapData, Ageing>,
     pub(super) counters: PerCpuArray<MapData, PerCpu>,
@@ -167,6 +169,7 @@ impl Maps {
             nacl_ports: open!("NACL_PORTS", u32, nacl::PortRange),
             gateways: open!("GATEWAYS", u32, Gateway),
             pool: open!("POOL", u32, PortRange),
+            rss: open!("RSS", u32, Rss),
             elastic_ips: open!("ELASTIC_IPS", ElasticIpKey, ElasticIp),
             ageing: open!("AGEING", u32, Ageing),
             counters: open!("COUNTERS", u32, PerCpu),

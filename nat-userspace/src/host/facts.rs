@@ -16,7 +16,11 @@ use rtnetlink::{
     },
 };
 
-use super::{HostError, elastic_ip::is_ours};
+use super::{
+    HostError,
+    elastic_ip::is_ours,
+    rss::{self, HostRss},
+};
 
 /// One network interface.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -39,6 +43,8 @@ pub struct HostInterface {
     pub vlan: Option<u16>,
     /// Its IPv4 addresses with their prefix lengths.
     pub addresses: Vec<Ipv4Net>,
+    /// How it spreads what it receives over its queues, if it was asked and its driver tells.
+    pub rss: Option<HostRss>,
 }
 
 /// The host, as natgw's configuration is checked against it. Lists are sorted and free of duplicates, so two
@@ -81,6 +87,17 @@ impl HostFacts {
     #[must_use]
     pub fn interface_at(&self, index: u32) -> Option<&HostInterface> {
         self.interfaces.iter().find(|interface| interface.index == index)
+    }
+
+    /// Asks the devices of the interfaces called so, for a VLAN its parent, how they spread what they receive.
+    pub fn add_rss<'a>(&mut self, names: impl IntoIterator<Item = &'a str>) {
+        for name in names {
+            let Some(interface) = self.interface(name) else { continue };
+            let device = interface.parent.unwrap_or(interface.index);
+            if let Some(device) = self.interfaces.iter_mut().find(|found| found.index == device) {
+                device.rss = rss::read(&device.name);
+            }
+        }
     }
 
     fn add_address(&mut self, message: &AddressMessage) {

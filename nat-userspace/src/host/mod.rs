@@ -22,6 +22,7 @@ mod facts;
 mod forwarding;
 mod neighbour;
 pub mod preflight;
+mod rss;
 mod watch;
 
 use rtnetlink::Handle;
@@ -34,6 +35,7 @@ pub use self::{
     facts::{HostFacts, HostInterface},
     forwarding::{disable_fib_lookup, enable_fib_lookup, forwarding_interfaces},
     neighbour::Neighbour,
+    rss::HostRss,
     watch::HostChange,
 };
 

@@ -1,6 +1,7 @@
 //! The desired state: what the maps of the data plane hold for a configuration on this host. Pure.
 
 mod nacl;
+mod rss;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,10 +16,12 @@ use nat_common::{
     nacl::MAX_PORT_RANGES,
     pool::{ElasticIp, Gateway, PortRange},
     route::{self, Target},
+    rss::Rss,
 };
 use thiserror::Error;
 
 pub use nacl::CompiledNacls;
+pub use rss::SameQueue;
 
 use crate::{
     config::{self, Arp, Config},
@@ -125,12 +128,16 @@ pub struct Plan {
     pub gateways: Vec<Gateway>,
     /// `POOL`.
     pub pool: Vec<PortRange>,
+    /// `RSS`.
+    pub rss: Vec<Rss>,
     /// `ELASTIC_IPS`, by address in network order.
     pub elastic_ips: BTreeMap<u32, ElasticIp>,
     /// Devices that the program is attached to: for a VLAN, its parent.
     pub devices: BTreeSet<u32>,
     /// Elastic IPs to be added to an interface: interface index and address.
     pub announced: Vec<(u32, Ipv4Addr)>,
+    /// External interfaces by index, and whether `same_queue` is in force there; empty if nobody asks for it.
+    pub same_queue: BTreeMap<u32, SameQueue>,
 }
 
 impl Plan {
@@ -149,6 +156,9 @@ impl Plan {
         plan.add_routes(config);
         plan.add_addresses(facts);
         plan.add_mtu(facts);
+        if config.same_queue {
+            plan.add_rss(facts);
+        }
         Ok(plan)
     }
 
@@ -176,6 +186,7 @@ impl Plan {
                 count: self.pool.len() as u32 - first,
                 nacl: number_of(&config.nacls, |nacl| nacl.name == subnet.nacl),
                 flags: if gateway.nacl_both_sides { Gateway::NACL_BOTH_SIDES } else { 0 },
+                rss: 0,
                 ifindex: interface.index,
             });
         }

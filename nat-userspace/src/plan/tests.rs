@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::*;
+use crate::host::HostRss;
 
 const CONFIGURATION: &str = r#"
 [[vpc]]
@@ -178,4 +179,33 @@ fn the_hosts_own_addresses_and_broadcasts_are_local_and_loopback_is_not() {
     assert!(locals.contains(&mapped("10.0.1.1")) && locals.contains(&mapped("10.0.1.255")));
     assert!(!locals.contains(&mapped("127.0.0.1")));
     assert!(!locals.contains(&std::net::Ipv6Addr::LOCALHOST.octets()));
+}
+
+fn with_rss(facts: HostFacts) -> HostFacts {
+    let rss = HostRss {
+        toeplitz: true,
+        key: vec![1; 40],
+        table: vec![0, 1, 2, 3],
+        tcp_ports: true,
+        ..HostRss::default()
+    };
+    let mut facts = facts;
+    facts.interfaces[0].rss = Some(rss);
+    facts
+}
+
+#[test]
+fn a_gateway_knows_the_queues_of_its_external_device_if_asked_to() {
+    let text = format!("[gateway]\nsame_queue = true\n{CONFIGURATION}");
+    let plan = Plan::new(&config(&text), &with_rss(facts())).unwrap();
+    assert_eq!((plan.rss.len(), plan.gateways[0].rss), (1, 1));
+    assert_eq!(plan.same_queue[&2].protocols, ["tcp"]);
+    assert_eq!(plan.same_queue.len(), 1, "internal interfaces have no part in it");
+
+    let without = Plan::new(&config(&text), &facts()).unwrap();
+    assert_eq!((without.rss.len(), without.gateways[0].rss), (0, 0));
+    assert_eq!(without.same_queue[&2].why_not.len(), 1);
+
+    let off = Plan::new(&config(CONFIGURATION), &with_rss(facts())).unwrap();
+    assert_eq!((off.rss.len(), off.gateways[0].rss, off.same_queue.len()), (0, 0, 0));
 }

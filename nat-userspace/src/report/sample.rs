@@ -21,6 +21,7 @@ pub fn applied() -> Applied {
         roles: vec![role.to_owned()],
         mode: "xdp-native".to_owned(),
         why: "the driver offers it".to_owned(),
+        same_queue: None,
     };
     let interfaces = vec![interface("eth1", 2, "internal"), interface("eth0", 3, "external")];
     Applied { pid: 4711, config, interfaces, announced: Vec::new(), loopback_enabled: false }

@@ -8,6 +8,7 @@ use serde::{Serialize, Serializer};
 use super::{Usage, usage};
 use crate::config::NatGateway;
 use crate::datapath::{Applied, AppliedInterface, Session};
+use crate::plan::SameQueue;
 
 /// What was read off the data plane, all at about the same time.
 #[derive(Clone, Copy, Debug)]
@@ -74,12 +75,14 @@ pub struct InterfaceReport<'a> {
     pub mode: &'a str,
     /// Why this mode.
     pub why: &'a str,
+    /// Whether answers come in on the queue of their session's packets; null if nobody asks for it, or not here.
+    pub same_queue: Option<&'a SameQueue>,
 }
 
 impl<'a> InterfaceReport<'a> {
     fn of(applied: &'a AppliedInterface) -> Self {
-        let AppliedInterface { name, index, device: _, roles, mode, why } = applied;
-        Self { name, index: *index, roles, mode, why }
+        let AppliedInterface { name, index, device: _, roles, mode, why, same_queue } = applied;
+        Self { name, index: *index, roles, mode, why, same_queue: same_queue.as_ref() }
     }
 }
 
@@ -173,7 +176,10 @@ mod tests {
 
     #[test]
     fn the_status_has_the_documented_fields() {
-        let applied = applied();
+        let mut applied = applied();
+        let why_not = vec!["for udp not".to_owned()];
+        applied.interfaces[1].same_queue =
+            Some(SameQueue { protocols: vec!["tcp".to_owned()], queues: 8, why_not });
         let sessions = [session(1, 5_000), session(2, 5_001)];
         let mut value = serde_json::to_value(status(&applied, &observation(&sessions))).unwrap();
         let Value::Object(counters) = value["counters"].take() else { panic!("counters are an object") };
@@ -186,9 +192,10 @@ mod tests {
                 "sessions": 2, "max_sessions": 262_144,
                 "interfaces": [
                     { "name": "eth1", "index": 2, "roles": ["internal"], "mode": "xdp-native",
-                      "why": "the driver offers it" },
+                      "why": "the driver offers it", "same_queue": null },
                     { "name": "eth0", "index": 3, "roles": ["external"], "mode": "xdp-native",
-                      "why": "the driver offers it" },
+                      "why": "the driver offers it",
+                      "same_queue": { "protocols": ["tcp"], "queues": 8, "why_not": ["for udp not"] } },
                 ],
                 "nat_gateways": [{ "name": "nat-a", "subnet": "public-a", "elastic_ips": [
                     { "address": "203.0.113.10", "sessions": 2, "ports_used": 2 },

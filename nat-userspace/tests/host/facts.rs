@@ -15,6 +15,7 @@ pub fn trials() -> Vec<Test> {
     tests![
         an_interface_tells_its_kind_mtu_mac_and_addresses,
         an_interface_without_carrier_is_not_up,
+        a_device_whose_driver_tells_nothing_of_its_queues_has_no_rss,
         every_address_of_the_host_is_local,
         next_hops_of_plain_and_multipath_routes_in_all_tables_are_gateways,
     ]
@@ -47,6 +48,15 @@ fn an_interface_without_carrier_is_not_up() {
             !lab.host.facts().await.unwrap().interface(EXTERNAL).unwrap().up
         })
         .await;
+    });
+}
+
+fn a_device_whose_driver_tells_nothing_of_its_queues_has_no_rss() {
+    lab::run(|lab| async move {
+        let mut facts = lab.host.facts().await.unwrap();
+        let before = facts.clone();
+        facts.add_rss([EXTERNAL, "no-such-device0"]);
+        assert_eq!(facts, before);
     });
 }
 

@@ -17,7 +17,7 @@ pub use expected::{Expected, dropped, inbound, local, outbound, replied, stack};
 pub use layout::Layout;
 pub use network::{
     ELASTIC_IP, EXTERNAL_ADDRESS, HOST, HOST_B, HOST_VLAN, INTERNAL_ADDRESS, INTERNAL_B_ADDRESS,
-    INTERNAL_IPV6, NEIGHBOUR, NIC_MAC, Network, PORT, REMOTE, REMOTE_2, ROUTER, SECOND_ELASTIC_IP,
+    INTERNAL_IPV6, NEIGHBOUR, NIC_MAC, Network, PORT, QUEUES, REMOTE, REMOTE_2, ROUTER, SECOND_ELASTIC_IP,
     SECOND_HOST, STRANGER, Side, UNREACHABLE, VLAN, VLAN_ADDRESS, WRONG_WAY, mac_of,
 };
 pub use packet::{Body, Packet, checksum, echo_reply, echo_request, fix_ip_checksum, icmp_error, tcp, udp};

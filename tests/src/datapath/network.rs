@@ -202,10 +202,13 @@ fn one_armed(script: &mut String) {
     }
 }
 
+/// Queues that every interface but the VLAN's receives on.
+pub const QUEUES: u32 = 8;
+
 fn link(script: &mut String, side: Side) {
     let name = side.device();
     *script += &format!(
-        "link add {name} address {} type veth peer name {name}-peer
+        "link add {name} address {} numrxqueues {QUEUES} type veth peer name {name}-peer
          link set {name}-peer up
          link set {name} up
 ",

@@ -4,8 +4,8 @@ use std::{cell::Cell, collections::HashMap, fmt::Write, net::Ipv4Addr};
 
 use nat_common::{clock::ticks_from_seconds, event::Event, flow::address};
 use nat_userspace::{
-    datapath::{Datapath, LoadOptions, Session},
-    host::{Host, HostFacts, enable_fib_lookup},
+    datapath::{Datapath, LoadOptions, QueueDriver, Session},
+    host::{Host, HostFacts, HostRss, enable_fib_lookup},
     plan::{self, Plan},
 };
 use nix::{
@@ -96,6 +96,7 @@ pub struct Outcome {
 /// A gateway in a network namespace of its own, which is this thread's from now on.
 pub struct Rig {
     datapath: Datapath,
+    queues: Option<QueueDriver>,
     facts: HostFacts,
     indexes: HashMap<&'static str, u32>,
     events: Box<dyn FnMut() -> Vec<Event>>,
@@ -152,6 +153,7 @@ impl Rig {
         };
         Self {
             datapath,
+            queues: None,
             facts,
             indexes: HashMap::new(),
             events: Box::new(events),
@@ -177,6 +179,15 @@ impl Rig {
     pub fn apply(&mut self, layout: &Layout) -> u32 {
         let plan = Plan::new(&layout.config(), &self.facts).expect("the layout fits the network");
         self.datapath.maps.apply(&plan).expect("the maps can be written")
+    }
+
+    /// From the next [`Rig::apply`] on, the interface called `name` spreads what it receives so.
+    ///
+    /// # Panics
+    /// If there is no such interface.
+    pub fn set_rss(&mut self, name: &str, rss: HostRss) {
+        let interface = self.facts.interfaces.iter_mut().find(|interface| interface.name == name);
+        interface.unwrap_or_else(|| panic!("there is no interface {name}")).rss = Some(rss);
     }
 
     /// Makes every flow ask again under the same configuration.
@@ -207,25 +218,39 @@ impl Rig {
     /// # Panics
     /// If the kernel refuses to run the program.
     pub fn send(&mut self, side: Side, frame: impl Into<Vec<u8>>) -> Outcome {
+        self.send_from(None, side, frame.into())
+    }
+
+    /// Lets a frame arrive on this queue of the interface.
+    ///
+    /// # Panics
+    /// If the kernel refuses to run the program.
+    pub fn send_on(&mut self, queue: u32, side: Side, frame: impl Into<Vec<u8>>) -> Outcome {
+        self.send_from(Some(queue), side, frame.into())
+    }
+
+    /// At XDP a frame always comes from a queue, by default the first; at TC it need not be known.
+    fn send_from(&mut self, queue: Option<u32>, side: Side, frame: Vec<u8>) -> Outcome {
         let name = side.device();
         let index = match self.indexes.get(name) {
             Some(index) => *index,
             None => self.index(name),
         };
         self.indexes.insert(name, index);
-        let frame = addressed(side, frame.into());
-        let (verdict, frame) = match HOOK.get() {
-            Hook::Xdp => {
+        let frame = addressed(side, frame);
+        let done = match (HOOK.get(), queue) {
+            (Hook::Xdp, queue) => {
                 let linear = self.linear.min(frame.len());
-                let outcome = self.datapath.translate_split(&frame, linear, index);
-                outcome.map(|(number, frame)| (Verdict::of_xdp(number), frame))
+                self.datapath.translate_split(&frame, linear, index, queue.unwrap_or(0))
             }
-            Hook::Tc => self
-                .datapath
-                .translate_tc(&frame, index)
-                .map(|(number, frame)| (Verdict::of_tc(number), frame)),
-        }
-        .expect("the program can be run");
+            (Hook::Tc, None) => self.datapath.translate_tc(&frame, index),
+            (Hook::Tc, Some(queue)) => {
+                let load = || QueueDriver::load(&mut self.datapath).expect("the driver loads");
+                self.queues.get_or_insert_with(load).translate(&frame, index, queue)
+            }
+        };
+        let (number, frame) = done.expect("the program can be run");
+        let verdict = if HOOK.get() == Hook::Xdp { Verdict::of_xdp(number) } else { Verdict::of_tc(number) };
         Outcome { verdict, frame }
     }
 

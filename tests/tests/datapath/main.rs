@@ -14,6 +14,7 @@ mod parse;
 mod random;
 mod reply;
 mod route;
+mod rss;
 mod traffic;
 mod translate;
 mod xdp;
@@ -57,6 +58,8 @@ const SPLIT: [&str; 3] = [
     "a_header_beyond_the_first_buffer_is_refused",
     "an_error_whose_quote_is_beyond_the_first_buffer_is_refused_or_translated_right",
 ];
+/// Tests of what only TC may not know.
+const TC_ONLY: [&str; 1] = ["where_the_queue_is_not_known_answers_are_spread_over_all_queues"];
 
 fn main() -> ExitCode {
     let obstacle = (!Uid::effective().is_root()).then_some("run them as root");
@@ -77,6 +80,7 @@ fn main() -> ExitCode {
         parse::trials(),
         reply::trials(),
         route::trials(),
+        rss::trials(),
         translate::trials(),
         xdp::trials(),
     ];
@@ -99,6 +103,9 @@ fn splits() -> bool {
 
 /// Every test runs at XDP, and once more at TC unless it is about XDP alone.
 fn at_each_hook((name, test): Test) -> Vec<(String, Hook, fn())> {
+    if TC_ONLY.contains(&name) {
+        return vec![(format!("{name}_on_tc"), Hook::Tc, test)];
+    }
     let mut trials = vec![(name.to_owned(), Hook::Xdp, test)];
     if !XDP_ONLY.contains(&name) {
         trials.push((format!("{name}_on_tc"), Hook::Tc, test));

@@ -16,6 +16,7 @@ pub fn scenarios() -> Vec<Scenario> {
     scenarios![
         Plan::two_armed() => a_reload_under_load_loses_nothing,
         Plan::two_armed() => a_reload_with_a_broken_file_is_refused_and_the_old_configuration_goes_on,
+        Plan::two_armed() => same_queue_on_devices_that_tell_nothing_is_off_and_status_says_why,
         Plan::two_armed() => sessions_age_out_and_their_count_returns_to_zero,
         Plan::two_armed() => a_second_run_takes_over_the_pinned_state,
         Plan::two_armed() => a_second_run_takes_over_from_a_controller_that_still_runs,
@@ -55,6 +56,30 @@ fn a_reload_with_a_broken_file_is_refused_and_the_old_configuration_goes_on(lab:
     ensure!(status["generation"] == before, "generation {before} became {}", status["generation"]);
     check::udp(lab)?;
     policy::accept(gateway.reload(&settings)?)?;
+    gateway.detach()
+}
+
+fn same_queue_on_devices_that_tell_nothing_is_off_and_status_says_why(lab: &Lab) -> Result<()> {
+    let settings = Settings::of(lab.plan());
+    let mut gateway = Natgw::start(lab, &settings)?;
+    lab.warm_up()?;
+    ensure!(!gateway.cli(&["status"])?.stdout.contains("same queue"), "nobody has asked for it");
+    let asking = settings.to_toml().replacen("[gateway]", "[gateway]\nsame_queue = true", 1);
+    policy::accept(gateway.reload_text(&asking)?)?;
+    let status = gateway.json(&["status"])?;
+    for interface in status["interfaces"].as_array().context("status lists no interfaces")? {
+        let (name, same_queue) = (interface["name"].as_str(), &interface["same_queue"]);
+        if name == Some(lab.plan().external()) {
+            let why = same_queue["why_not"][0].as_str().unwrap_or_default();
+            ensure!(why.contains("driver does not tell"), "the reason is missing: {same_queue}");
+        } else {
+            ensure!(same_queue.is_null(), "{name:?} is no external interface: {same_queue}");
+        }
+    }
+    let line = format!("same queue {}: off; its driver does not tell", lab.plan().external());
+    let text = gateway.cli(&["status"])?.stdout;
+    ensure!(text.contains(&line), "{line} is missing in\n{text}");
+    check::udp(lab)?;
     gateway.detach()
 }
 

@@ -62,6 +62,10 @@ pub struct RunArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1_024..=67_108_864))]
     pub max_sessions: Option<u32>,
 
+    /// Choose ports so that answers come in on the queue of their session's packets; overrides the file's
+    #[arg(long)]
+    pub same_queue: bool,
+
     /// Take the data plane off when the controller ends
     #[arg(long)]
     pub detach_on_exit: bool,
@@ -90,6 +94,7 @@ impl RunArgs {
         };
         config.mode = self.mode.unwrap_or(config.mode);
         config.max_sessions = self.max_sessions.unwrap_or(config.max_sessions);
+        config.same_queue |= self.same_queue;
         Ok(config)
     }
 

@@ -61,6 +61,15 @@ fn run_takes_a_file_or_flags_but_not_both() {
 }
 
 #[test]
+fn runs_same_queue_switches_on_what_the_file_leaves_off() {
+    let of = |line: &str| {
+        let Verb::Run(run) = parse(line) else { panic!("not run") };
+        run.configuration().unwrap().same_queue
+    };
+    assert_eq!([of(COMMON_CASE), of(&format!("{COMMON_CASE} --same-queue"))], [false, true]);
+}
+
+#[test]
 fn runs_mode_and_max_sessions_override_the_files() {
     let file = std::env::temp_dir().join(format!("natgw-args-{}.toml", std::process::id()));
     std::fs::write(&file, "[gateway]\nmode = \"xdp\"\nmax_sessions = 2048\n").unwrap();

@@ -27,8 +27,11 @@ fn write(out: &mut String, config: &Config) -> fmt::Result {
     )?;
     writeln!(
         out,
-        "mode {}, at most {} sessions, at most {} icmp errors per second and cpu\n",
-        config.mode, config.max_sessions, config.icmp_errors_per_second
+        "mode {}, at most {} sessions, at most {} icmp errors per second and cpu{}\n",
+        config.mode,
+        config.max_sessions,
+        config.icmp_errors_per_second,
+        if config.same_queue { ", answers on the same queue" } else { "" }
     )
 }
 

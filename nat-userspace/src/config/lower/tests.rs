@@ -175,6 +175,15 @@ fn a_rule_number_beyond_1_to_32766_is_refused() {
 }
 
 #[test]
+fn same_queue_is_off_unless_it_is_switched_on() {
+    assert!(!read("").same_queue && read("[gateway]\nsame_queue = true\n").same_queue);
+    assert_eq!(
+        refusal("[gateway]\nsame_queue = \"yes\"\n"),
+        "2: gateway: invalid type: string \"yes\"; write a boolean"
+    );
+}
+
+#[test]
 fn rules_are_sorted_by_number() {
     let rule = |number: u16| {
         format!("{{ rule = {number}, action = \"deny\", protocol = \"all\", cidr = \"0.0.0.0/0\" }}")
