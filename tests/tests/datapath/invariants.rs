@@ -201,7 +201,7 @@ fn invariant_7_a_recycled_entry_serves_nobody_but_its_own_flow() {
                 rig.expect(External, &old, dropped(Reason::NoSession));
             }
         }
-        assert!(rig.state().flows.iter().all(|(key, entry)| entry.belongs_to(key)));
+        assert!(rig.state().flows.iter().all(|(key, entry)| entry.key() == *key));
         assert_eq!(rig.age(400), (1_024, 0));
     }
 }
