@@ -20,8 +20,9 @@ pub enum Direction {
 
 /// A flow's tuple as it stands on the wire, and the zone the packet came from.
 ///
-/// For ICMP queries the identifier is the internal (or external) endpoint's port and the remote's port is zero.
-#[repr(C)]
+/// For ICMP queries the identifier is the internal (or external) endpoint's port and the remote's port is zero. Aligned, so
+/// that in memory it is its two words.
+#[repr(C, align(8))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Pod, Zeroable)]
 pub struct FlowKey4 {
     /// Source address, network order.
@@ -289,6 +290,7 @@ mod tests {
         let entry = FlowEntry4 { vpc: 9, tcp_seen: 9, ..FlowEntry4::of(&key) };
         let words: &[u64; 8] = bytemuck::cast_ref(&entry);
         assert_eq!([words[0], words[1] & KEY_BITS], key.words());
+        assert_eq!(*bytemuck::cast_ref::<_, [u64; 2]>(&key), key.words());
         assert_eq!(entry.key(), key);
     }
 

@@ -55,10 +55,10 @@ fn read(key: &FlowKey4, entry: *mut FlowEntry4, rewrite: &mut Rewrite) -> Option
         rewrite.address = (&raw const (*entry).address).read_volatile();
         rewrite.port = (&raw const (*entry).port).read_volatile();
     }
-    // Read anew: what is kept in registers all that way is stack that other paths need.
-    // SAFETY: a reference.
-    let key = unsafe { (&raw const *key).read_volatile() };
-    table::holds(entry, key.words()).then_some(entry)
+    // From memory: in registers the words would be stack that other paths need.
+    // SAFETY: a key is its two words.
+    let words = unsafe { (&raw const *key).cast::<[u64; 2]>().read_volatile() };
+    table::holds(entry, words).then_some(entry)
 }
 
 /// Marks the flow as seen and lets the packet pass if it may: at once under the generation that judged the flow

@@ -26,11 +26,11 @@ pub fn frame<P: Packet>(packet: &mut P, parsed: &mut Parsed, hop: &Hop) -> Resul
 pub fn stamp<P: Packet>(packet: &P, parsed: &Parsed, hop: &Hop) {
     // SAFETY: `Hop` begins with two MACs, 12 bytes, and is aligned to 4.
     let macs = unsafe { *(&raw const *hop).cast::<[u32; 3]>() };
-    packet.write(0, macs);
-    if parsed.l3 as usize == header::TAGGED {
-        packet.write(header::ETHERNET - 2, ethertype::VLAN);
+    let tagged = parsed.l3 as usize == header::TAGGED;
+    let Some(frame) = packet.place::<{ header::ETHERNET }>(0) else { return };
+    frame.set(0, macs);
+    frame.set(header::ETHERNET - 2, if tagged { ethertype::VLAN } else { ethertype::IPV4 });
+    if tagged {
         packet.write(header::ETHERNET, Vlan { control: hop.vlan().to_be(), ethertype: ethertype::IPV4 });
-    } else {
-        packet.write(header::ETHERNET - 2, ethertype::IPV4);
     }
 }

@@ -44,8 +44,8 @@ use aya_ebpf::{
 };
 
 use crate::{
-    count::Own, hook::Hook, packet::Packet, parse::Parsed, pipeline::Forward, stop::Stop, tc::TcPacket,
-    xdp::XdpPacket,
+    count::Own, hook::Hook, maps::DEVICES, packet::Packet, parse::Parsed, pipeline::Forward, stop::Stop,
+    tc::TcPacket, xdp::XdpPacket,
 };
 
 /// What becomes of a packet.
@@ -69,7 +69,8 @@ pub fn natgw(context: XdpContext) -> u32 {
         Verdict::Drop => xdp_action::XDP_DROP,
         // Back out of the device it came from, where the driver can, without the detour of a redirect.
         Verdict::Send(device) if device == packet.ingress() && !parsed.no_transmit => xdp_action::XDP_TX,
-        Verdict::Send(device) => redirect(device) as u32,
+        // A device that is new to this host may not be in the map yet.
+        Verdict::Send(device) => DEVICES.redirect(device, 0).unwrap_or_else(|_| redirect(device) as u32),
     }
 }
 

@@ -3,7 +3,7 @@
 use aya_ebpf::{
     bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
     macros::map,
-    maps::{Array, HashMap, LpmTrie, PerCpuArray, RingBuf},
+    maps::{Array, DevMap, HashMap, LpmTrie, PerCpuArray, RingBuf},
 };
 use nat_common::{
     config::{Ageing, Config, Interface, MAX_LOCALS, MAX_VLANS, SLOTS, VlanKey},
@@ -35,6 +35,10 @@ pub static CONFIG: Array<Config> = Array::with_max_entries(SLOTS, 0);
 /// The role of every interface, by interface index.
 #[map]
 pub static INTERFACES: Array<Interface> = Array::with_max_entries(1_024, 0);
+
+/// The devices that packets leave by, each at its own index: a redirect through it spares the kernel a lookup.
+#[map]
+pub static DEVICES: DevMap = DevMap::with_max_entries(1_024, 0);
 
 /// VLAN devices by the tag and the device that frames arrive on.
 #[map]

@@ -4,6 +4,33 @@ use nat_common::checksum::Delta;
 
 use crate::{header::Vlan, maps::SCRATCH_BYTES};
 
+/// A header of a packet, found to be there whole: its fields are read and written without another check.
+#[derive(Clone, Copy)]
+pub struct Place(*mut u8);
+
+impl Place {
+    /// The bytes that a hook has compared with the packet's end.
+    #[inline(always)]
+    pub const fn new<T>(pointer: *mut T) -> Self {
+        Self(pointer.cast())
+    }
+
+    /// The field at `offset`.
+    #[inline(always)]
+    pub fn get<T: Copy>(self, offset: usize) -> T {
+        // SAFETY: the verifier refuses a program that reads beyond the bytes compared; packet memory may be read at any
+        // alignment on this target.
+        unsafe { *self.0.wrapping_add(offset).cast() }
+    }
+
+    /// Writes the field at `offset`.
+    #[inline(always)]
+    pub fn set<T: Copy>(self, offset: usize, value: T) {
+        // SAFETY: as in `get`; the packet belongs to this program until it returns.
+        unsafe { *self.0.wrapping_add(offset).cast() = value }
+    }
+}
+
 /// A packet at a hook. Offsets count from the start of the frame.
 pub trait Packet: Sized {
     /// What the kernel hands the program.
@@ -59,6 +86,9 @@ pub trait Packet: Sized {
     /// Reads a header; `None` beyond the end.
     fn read<T: Copy>(&self, offset: usize) -> Option<T>;
 
+    /// The `LENGTH` bytes from `offset` on; `None` beyond the end.
+    fn place<const LENGTH: usize>(&self, offset: usize) -> Option<Place>;
+
     /// Writes a field at a place that was read before; the check is for the verifier alone.
     fn write<T: Copy>(&self, offset: usize, value: T);
 
@@ -79,18 +109,17 @@ pub trait Packet: Sized {
     /// pseudo-header, `plain` everything else.
     #[inline(always)]
     fn change_transport_checksum(&mut self, offset: usize, pseudo: Delta, plain: Delta, udp: bool) {
-        if let Some(checksum) = self.read::<u16>(offset) {
-            let change = pseudo.and(plain);
-            let changed = if udp { change.apply_udp(checksum) } else { change.apply(checksum) };
-            self.write(offset, changed);
+        if let Some(place) = self.place::<2>(offset) {
+            let (change, checksum) = (pseudo.and(plain), place.get(0));
+            place.set(0, if udp { change.apply_udp(checksum) } else { change.apply(checksum) });
         }
     }
 
     /// Changes a checksum that is complete in any case: those of ICMP and IP.
     #[inline(always)]
     fn change_checksum(&self, offset: usize, change: Delta) {
-        if let Some(checksum) = self.read::<u16>(offset) {
-            self.write(offset, change.apply(checksum));
+        if let Some(place) = self.place::<2>(offset) {
+            place.set(0, change.apply(place.get(0)));
         }
     }
 

@@ -127,7 +127,9 @@ fn other_frame<P: Packet>(packet: &P, parsed: &mut Parsed, ethernet: &Ethernet) 
 #[inline(always)]
 pub fn ipv4<P: Hook>(packet: &mut P, parsed: &mut Parsed) -> Result<Ipv4Words, Stop> {
     let l3 = parsed.l3 as usize;
-    let Some(mut ip) = packet.read::<Ipv4Words>(l3) else { return Err(Stop::Drop(DropReason::FrameTooShort)) };
+    let Some(mut ip) = packet.read::<Ipv4Words>(l3) else {
+        return Err(Stop::Drop(DropReason::FrameTooShort));
+    };
     let end = l3 + usize::from(ip.total_length());
     if !packet.reaches(end) {
         let is_cut = packet.length() < end;

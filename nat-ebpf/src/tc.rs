@@ -18,7 +18,7 @@ use crate::{
     header::{self, Vlan, ethertype},
     hook::hook,
     maps::SCRATCH_BYTES,
-    packet::Packet,
+    packet::{Packet, Place},
     parse::Parsed,
     stop::{Reply, Stop},
 };
@@ -148,6 +148,11 @@ impl Packet for TcPacket {
         let pointer = self.pointer::<T>(offset)?;
         // SAFETY: checked against the packet's end; packet memory may be read at any alignment on this target.
         Some(unsafe { *pointer })
+    }
+
+    #[inline(always)]
+    fn place<const LENGTH: usize>(&self, offset: usize) -> Option<Place> {
+        self.pointer::<[u8; LENGTH]>(offset).map(Place::new)
     }
 
     #[inline(always)]

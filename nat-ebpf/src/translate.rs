@@ -2,7 +2,11 @@
 
 use nat_common::{checksum::Delta, flow::Direction, protocol};
 
-use crate::{header::field, packet::Packet, parse::Parsed};
+use crate::{
+    header::{self, field},
+    packet::{Packet, Place},
+    parse::Parsed,
+};
 
 /// Replaces the source (outbound) or destination (inbound) endpoint of a session's packet.
 #[inline(always)]
@@ -17,8 +21,10 @@ pub fn session<P: Packet>(packet: &mut P, parsed: &Parsed, address: u32, port: u
     };
     let pseudo = Delta::NONE.dword(old_address, address);
     let plain = Delta::NONE.word(old_port, port);
-    packet.write(l3 + address_field, address);
-    lower_ttl(packet, parsed, pseudo);
+    // Both headers have been read: what is missing here is only so for the verifier.
+    let Some(ip) = packet.place::<{ header::IPV4 }>(l3) else { return };
+    ip.set(address_field, address);
+    lower_ttl_at(ip, parsed, pseudo);
     if key.protocol == protocol::ICMP {
         // An ICMP checksum covers no pseudo-header.
         packet.write(l4 + field::IDENTIFIER, port);
@@ -34,10 +40,16 @@ pub fn session<P: Packet>(packet: &mut P, parsed: &Parsed, address: u32, port: u
 /// Decrements the TTL and brings the IP checksum up to date with it and with `change`.
 #[inline(always)]
 pub fn lower_ttl<P: Packet>(packet: &P, parsed: &Parsed, change: Delta) {
-    let l3 = parsed.l3 as usize;
+    if let Some(ip) = packet.place::<{ header::IPV4 }>(parsed.l3 as usize) {
+        lower_ttl_at(ip, parsed, change);
+    }
+}
+
+#[inline(always)]
+fn lower_ttl_at(ip: Place, parsed: &Parsed, change: Delta) {
     let protocol = parsed.key.protocol;
     let old = u16::from_ne_bytes([parsed.ttl, protocol]);
     let new = u16::from_ne_bytes([parsed.ttl - 1, protocol]);
-    packet.write(l3 + field::TTL, new);
-    packet.change_checksum(l3 + field::IP_CHECKSUM, change.word(old, new));
+    ip.set(field::TTL, new);
+    ip.set(field::IP_CHECKSUM, change.word(old, new).apply(ip.get(field::IP_CHECKSUM)));
 }

@@ -19,7 +19,7 @@ use crate::{
     header::{self, Vlan},
     hook::hook,
     maps::SCRATCH_BYTES,
-    packet::Packet,
+    packet::{Packet, Place},
     parse::Parsed,
     stop::{Reply, Stop},
 };
@@ -102,6 +102,11 @@ impl Packet for XdpPacket {
         let pointer = self.pointer::<T>(offset)?;
         // SAFETY: checked against the packet's end; packet memory may be read at any alignment on this target.
         Some(unsafe { *pointer })
+    }
+
+    #[inline(always)]
+    fn place<const LENGTH: usize>(&self, offset: usize) -> Option<Place> {
+        self.pointer::<[u8; LENGTH]>(offset).map(Place::new)
     }
 
     #[inline(always)]

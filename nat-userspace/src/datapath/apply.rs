@@ -103,6 +103,12 @@ impl Maps {
     fn fill_arrays(&mut self, plan: &Plan, slot: u32) -> Result<(), DatapathError> {
         self.config.set(slot, plan.config, 0).map_err(DatapathError::access("write", "CONFIG"))?;
         self.fill_interfaces(plan, slot)?;
+        for device in &plan.devices {
+            // A device that has gone meanwhile has no packets either; the data plane does without the entry.
+            if let Err(error) = self.devices.set(*device, *device, None, 0) {
+                tracing::debug!("device {device} is not in DEVICES: {error}");
+            }
+        }
         for (number, list) in plan.nacls.lists.iter().enumerate() {
             let index = slot * MAX_NACLS * 2 + number as u32;
             self.nacls.set(index, list, 0).map_err(DatapathError::access("write", "NACLS"))?;

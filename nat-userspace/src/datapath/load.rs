@@ -84,6 +84,7 @@ impl Datapath {
         loader
             .map_max_entries(table::NAME, table::entries(options.max_sessions))
             .map_max_entries("INTERFACES", MAX_INTERFACES)
+            .map_max_entries("DEVICES", MAX_INTERFACES)
             .override_global("FLOW_SECRET", &hash.secret, true)
             .override_global("FLOW_GROUPS", &groups, true)
             .override_global("AYA_LOG_LEVEL", &options.log_level, false);
@@ -269,11 +270,12 @@ fn pinned_applied(path: &Path) -> Result<MapData, DatapathError> {
 }
 
 /// The maps of the object that are pinned; the scratch buffer and the logs belong to one load.
-const PINNED: [&str; 21] = [
+const PINNED: [&str; 22] = [
     table::NAME,
     "GENERATION",
     "CONFIG",
     "INTERFACES",
+    "DEVICES",
     "VLANS",
     "LOCALS",
     "SUBNETS",

@@ -5,9 +5,9 @@ use std::path::Path;
 
 use aya::{
     Ebpf, Pod,
-    maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, lpm_trie::LpmTrie},
+    maps::{Array, DevMap, HashMap, Map, MapData, MapError, PerCpuArray, lpm_trie::LpmTrie},
 };
-use aya_obj::generated::bpf_map_type;
+use aya_obj::generated::{bpf_devmap_val, bpf_map_type};
 use nat_common::{
     config::{APPLIED_PAGE, APPLIED_PAGES, Ageing, Config, Interface, VlanKey},
     counter::{Counters, PerCpu},
@@ -36,6 +36,7 @@ pub struct Maps {
     pub(super) config: Array<MapData, Config>,
     pub(super) interfaces: Array<MapData, Interface>,
     pub(super) all_interfaces: MapData,
+    pub(super) devices: DevMap<MapData>,
     pub(super) vlans: HashMap<MapData, VlanKey, u32>,
     pub(super) locals: HashMap<MapData, [u8; 16], u8>,
     pub(super) subnets: LpmTrie<MapData, Prefix, Subnet>,
@@ -117,6 +118,7 @@ pub(super) fn again(map: &MapData, name: &'static str) -> Result<MapData, Datapa
 fn data(map: &Map) -> &MapData {
     match map {
         Map::Array(data)
+        | Map::DevMap(data)
         | Map::HashMap(data)
         | Map::LpmTrie(data)
         | Map::PerCpuArray(data)
@@ -160,6 +162,7 @@ impl Maps {
             interfaces: Array::try_from(Map::Array(again(&all_interfaces, "INTERFACES")?))
                 .map_err(DatapathError::access("open", "INTERFACES"))?,
             all_interfaces,
+            devices: source.open("DEVICES", size_of::<u32>(), size_of::<bpf_devmap_val>())?,
             vlans: open!("VLANS", VlanKey, u32),
             locals: open!("LOCALS", [u8; 16], u8),
             subnets: open!("SUBNETS", Trie, Subnet),
