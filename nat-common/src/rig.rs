@@ -133,6 +133,8 @@ pub struct Way {
     pub destination: [u16; 3],
     /// MAC address they are sent from.
     pub source: [u16; 3],
+    /// Cache lines among which each flow has its own, for the gateway that looks one up.
+    pub lines: u32,
 }
 
 #[cfg(test)]

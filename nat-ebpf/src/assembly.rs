@@ -12,6 +12,24 @@ pub fn bound<const MASK: i32>(value: usize) -> usize {
     value
 }
 
+/// 1 for all but 0: by arithmetic, where the compiler would branch.
+#[inline(always)]
+pub fn is_not_zero(value: u64) -> u64 {
+    let mut value = value;
+    // SAFETY: arithmetic on registers.
+    unsafe {
+        asm!(
+            "{negative} = {value}",
+            "{negative} = -{negative}",
+            "{value} |= {negative}",
+            "{value} >>= 63",
+            value = inout(reg) value,
+            negative = out(reg) _,
+        );
+    }
+    value
+}
+
 /// A full memory barrier: what was stored before it is seen by every CPU before anything after it is loaded.
 #[inline(always)]
 pub fn barrier() {

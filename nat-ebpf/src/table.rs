@@ -11,7 +11,7 @@ use nat_common::{
 };
 
 use crate::{
-    assembly::{barrier, bound, compare_and_swap, swap},
+    assembly::{barrier, bound, compare_and_swap, is_not_zero, swap},
     maps::FLOWS4,
 };
 
@@ -48,7 +48,13 @@ pub fn find(key: &FlowKey4) -> Option<*mut FlowEntry4> {
     let words = key.words();
     let probe = first_probe(words);
     let group = FLOWS4.get_ptr_mut(group(probe))?.cast::<FlowEntry4>();
-    let entry = group.wrapping_add(bound::<IN_GROUP>(probe.home() as usize));
+    // One of two neighbouring lines holds nearly every flow. Both are asked for at once, and no branch waits for the
+    // first: it would be mispredicted for every fifth flow, at the price of another wait for memory.
+    let home = bound::<IN_GROUP>(probe.home() as usize);
+    let neighbour = group.wrapping_add(bound::<IN_GROUP>(home ^ 1));
+    let _ = read(word(neighbour, KEY));
+    let elsewhere = differs(group.wrapping_add(home), words);
+    let entry = group.wrapping_add(bound::<IN_GROUP>(home ^ elsewhere as usize));
     if holds(entry, words) && is_flow(entry) {
         return Some(entry);
     }
@@ -299,6 +305,14 @@ fn read(word: *mut u64) -> u64 {
 #[inline(always)]
 pub fn holds(entry: *mut FlowEntry4, words: [u64; 2]) -> bool {
     read(word(entry, KEY)) == words[0] && read(word(entry, PORTS)) & KEY_BITS == words[1]
+}
+
+/// 1 if the entry has another key, 0 if it has this one, without a branch.
+#[inline(always)]
+fn differs(entry: *mut FlowEntry4, words: [u64; 2]) -> u64 {
+    let difference =
+        (read(word(entry, KEY)) ^ words[0]) | ((read(word(entry, PORTS)) ^ words[1]) & KEY_BITS);
+    is_not_zero(difference)
 }
 
 #[inline(always)]

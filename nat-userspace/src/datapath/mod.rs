@@ -28,5 +28,5 @@ pub use log::forward_log;
 pub use maps::Maps;
 pub use pins::{Lock, Pins};
 pub use queue::QueueDriver;
-pub use rig::{Link, Redirect, Rig, map_memory};
+pub use rig::{LINES, Link, Redirect, Rig, map_memory};
 pub use sessions::{Flow, Session, now};

@@ -34,6 +34,9 @@ const TC: &str = "rig_tc";
 /// Frames that the generator hands on at once.
 const BATCH: u32 = 64;
 
+/// Cache lines that the gateway which looks one up has for each flow: as many as natgw's table.
+pub const LINES: u32 = 4;
+
 /// A gateway that only redirects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Redirect {
@@ -41,6 +44,8 @@ pub enum Redirect {
     Bare,
     /// With a lookup in the kernel's routing table, at the XDP hook.
     Fib,
+    /// With one cache line of a table for each flow, at the XDP hook.
+    Line,
     /// MACs and a redirect, at the TC hook.
     Tc,
 }
@@ -72,8 +77,11 @@ impl Rig {
     /// [`DatapathError::Setup`] or [`DatapathError::Load`] if the kernel refuses.
     pub fn load(flows: u32) -> Result<Self, DatapathError> {
         let setup = |error: aya::EbpfError| DatapathError::Setup(with_sources(&error));
-        let mut object = EbpfLoader::new().map_max_entries("RIG_SEEN", flows).load(OBJECT).map_err(setup)?;
-        for program in [GENERATOR, SINK, PASS, Redirect::Bare.program(), Redirect::Fib.program()] {
+        let mut loader = EbpfLoader::new();
+        loader.map_max_entries("RIG_SEEN", flows).map_max_entries("RIG_LINES", flows.saturating_mul(LINES));
+        let mut object = loader.load(OBJECT).map_err(setup)?;
+        let redirects = [Redirect::Bare, Redirect::Fib, Redirect::Line].map(Redirect::program);
+        for program in [GENERATOR, SINK, PASS].into_iter().chain(redirects) {
             xdp(&mut object, program).load().map_err(refused(program))?;
         }
         classifier(&mut object).load().map_err(refused(TC))?;
@@ -228,6 +236,7 @@ impl Redirect {
         match self {
             Self::Bare => "rig_bare",
             Self::Fib => "rig_fib",
+            Self::Line => "rig_line",
             Self::Tc => TC,
         }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use nat_common::rig::Way;
-use nat_userspace::datapath::{Link, Redirect, Rig};
+use nat_userspace::datapath::{LINES, Link, Redirect, Rig};
 use nix::net::if_::if_nametoindex;
 
 use crate::bench::config;
@@ -25,6 +25,8 @@ pub enum Kind {
     Bare,
     /// The same with a lookup in the kernel's routing table.
     Fib,
+    /// The same as `Bare` with one cache line of a table for each flow: the limit of what remembers.
+    Line,
     /// MACs and a redirect at the TC hook: the limit there.
     BareTc,
     /// The kernel, without translation.
@@ -50,9 +52,10 @@ pub enum Kind {
 
 impl Kind {
     /// All that come with this program or with Linux.
-    pub const OWN: [Self; 8] = [
+    pub const OWN: [Self; 9] = [
         Self::Bare,
         Self::Fib,
+        Self::Line,
         Self::NatgwXdp,
         Self::BareTc,
         Self::NatgwTc,
@@ -64,7 +67,7 @@ impl Kind {
     /// Whether it translates.
     #[must_use]
     pub const fn translates(&self) -> bool {
-        !matches!(self, Self::Bare | Self::Fib | Self::BareTc | Self::Routing)
+        !matches!(self, Self::Bare | Self::Fib | Self::Line | Self::BareTc | Self::Routing)
     }
 
     /// Whether the kernel's connection tracking holds its sessions.
@@ -79,7 +82,7 @@ impl Kind {
         let [elastic_ip, own] =
             [ELASTIC_IP, GATEWAY_EXTERNAL].map(|address| u32::from_ne_bytes(address.octets()));
         match self {
-            Self::Bare | Self::Fib | Self::BareTc | Self::Routing => [0; 2],
+            Self::Bare | Self::Fib | Self::Line | Self::BareTc | Self::Routing => [0; 2],
             Self::Nftables | Self::Iptables => [own; 2],
             Self::NatgwXdp | Self::NatgwTc | Self::NatgwAuto => [elastic_ip; 2],
             Self::Peer { .. } => [own, elastic_ip],
@@ -93,6 +96,7 @@ impl Kind {
             Self::NatgwAuto => Some("auto"),
             Self::Bare
             | Self::Fib
+            | Self::Line
             | Self::BareTc
             | Self::Routing
             | Self::Nftables
@@ -107,6 +111,7 @@ impl fmt::Display for Kind {
         formatter.write_str(match self {
             Self::Bare => "bare redirect",
             Self::Fib => "FIB redirect",
+            Self::Line => "redirect, one line",
             Self::BareTc => "bare TC redirect",
             Self::Routing => "kernel routing",
             Self::Nftables => "nftables masquerade",
@@ -142,9 +147,10 @@ impl Gateway {
     pub fn start(kind: &Kind, rig: &mut Rig, sessions: u32) -> Result<Self> {
         let topology = Topology::new(kind.translates())?;
         let running = match kind {
-            Kind::Bare => redirect(&topology, rig, Redirect::Bare)?,
-            Kind::Fib => redirect(&topology, rig, Redirect::Fib)?,
-            Kind::BareTc => redirect(&topology, rig, Redirect::Tc)?,
+            Kind::Bare => redirect(&topology, rig, Redirect::Bare, sessions)?,
+            Kind::Fib => redirect(&topology, rig, Redirect::Fib, sessions)?,
+            Kind::Line => redirect(&topology, rig, Redirect::Line, sessions)?,
+            Kind::BareTc => redirect(&topology, rig, Redirect::Tc, sessions)?,
             Kind::Routing => kernel(&topology, &[])?,
             Kind::Nftables => kernel(&topology, &["nft", "-f", "-"])?,
             Kind::Iptables => kernel(&topology, &IPTABLES)?,
@@ -180,7 +186,8 @@ impl Gateway {
     }
 }
 
-fn redirect(topology: &Topology, rig: &mut Rig, redirect: Redirect) -> Result<Running> {
+fn redirect(topology: &Topology, rig: &mut Rig, redirect: Redirect, sessions: u32) -> Result<Running> {
+    let lines = sessions.saturating_mul(LINES);
     let links = topology.gateway().within(|| {
         tune(redirect == Redirect::Fib)?;
         let (internal, external) = (if_nametoindex(INTERNAL)?, if_nametoindex(EXTERNAL)?);
@@ -189,12 +196,14 @@ fn redirect(topology: &Topology, rig: &mut Rig, redirect: Redirect) -> Result<Ru
             egress: external,
             destination: words(SERVER_MAC),
             source: words(EXTERNAL_MAC),
+            lines,
         };
         let inbound = Way {
             ingress: external,
             egress: internal,
             destination: words(CLIENT_MAC),
             source: words(INTERNAL_MAC),
+            lines,
         };
         rig.set_ways([outbound, inbound])?;
         Ok(vec![rig.attach(redirect, INTERNAL)?, rig.attach(redirect, EXTERNAL)?])
