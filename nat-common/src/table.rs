@@ -25,6 +25,12 @@ pub struct FlowGroup4 {
 
 const _: () = assert!(size_of::<FlowGroup4>() == 256);
 
+/// Bytes of kernel memory that a table with room for `sessions` takes.
+#[must_use]
+pub const fn table_bytes(sessions: u32) -> u64 {
+    sessions as u64 * size_of::<FlowGroup4>() as u64
+}
+
 /// The secret of the hash. Who does not know it cannot make flows collide.
 ///
 /// The hash is multilinear modulo 2^64, of which the upper half is strongly universal (Lemire and Kaser, "Strongly

@@ -310,8 +310,7 @@ pub fn holds(entry: *mut FlowEntry4, words: [u64; 2]) -> bool {
 /// 1 if the entry has another key, 0 if it has this one, without a branch.
 #[inline(always)]
 fn differs(entry: *mut FlowEntry4, words: [u64; 2]) -> u64 {
-    let difference =
-        (read(word(entry, KEY)) ^ words[0]) | ((read(word(entry, PORTS)) ^ words[1]) & KEY_BITS);
+    let difference = (read(word(entry, KEY)) ^ words[0]) | ((read(word(entry, PORTS)) ^ words[1]) & KEY_BITS);
     is_not_zero(difference)
 }
 

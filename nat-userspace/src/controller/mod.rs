@@ -14,7 +14,7 @@ use crate::{
     cli::args::RunArgs,
     config::Config,
     datapath::{Applied, Datapath, LoadOptions, Lock, Pins},
-    host::{Host, HostFacts, enable_fib_lookup, preflight},
+    host::{Host, HostFacts, check_memory, enable_fib_lookup, preflight},
     plan::{self, Plan},
 };
 
@@ -48,6 +48,9 @@ impl Controller {
         report_warnings(&config, &facts, &plan);
         let pins = Pins::new(&pin_dir);
         let fresh = !pins.exist();
+        if fresh {
+            check_memory(config.max_sessions)?;
+        }
         pins.create()?;
         let lock = handover::take_lock(&pins).await?;
         let begun = Self::begin(args, host, &pins, lock, config, plan, &facts).await;

@@ -20,6 +20,7 @@ mod elastic_ip;
 mod error;
 mod facts;
 mod forwarding;
+mod memory;
 mod neighbour;
 pub mod preflight;
 mod rss;
@@ -34,6 +35,7 @@ pub use self::{
     error::HostError,
     facts::{HostFacts, HostInterface},
     forwarding::{disable_fib_lookup, enable_fib_lookup, forwarding_interfaces},
+    memory::{MemoryError, check_memory},
     neighbour::Neighbour,
     rss::HostRss,
     watch::HostChange,

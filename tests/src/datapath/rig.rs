@@ -4,7 +4,7 @@ use std::{cell::Cell, collections::HashMap, fmt::Write, net::Ipv4Addr};
 
 use nat_common::{clock::ticks_from_seconds, event::Event, flow::address};
 use nat_userspace::{
-    datapath::{Datapath, LoadOptions, QueueDriver, Session},
+    datapath::{Datapath, LoadOptions, Pins, QueueDriver, Session},
     host::{Host, HostFacts, HostRss, enable_fib_lookup},
     plan::{self, Plan},
 };
@@ -123,7 +123,18 @@ impl Rig {
     /// If the kernel refuses anything.
     #[must_use]
     pub fn on(network: Network, layout: &Layout) -> Self {
-        let mut rig = Self::load(network, layout.config().max_sessions);
+        let mut rig = Self::load(network, layout.config().max_sessions, None);
+        rig.apply(layout);
+        rig
+    }
+
+    /// A two-armed gateway with this layout whose state is pinned, for other processors to share.
+    ///
+    /// # Panics
+    /// If the kernel refuses anything.
+    #[must_use]
+    pub fn pinned(layout: &Layout, pins: &Pins) -> Self {
+        let mut rig = Self::load(Network::default(), 1_024, Some(pins));
         rig.apply(layout);
         rig
     }
@@ -131,17 +142,21 @@ impl Rig {
     /// A two-armed gateway that was never given a configuration.
     #[must_use]
     pub fn unconfigured() -> Self {
-        Self::load(Network::default(), 1_024)
+        Self::load(Network::default(), 1_024, None)
     }
 
-    fn load(network: Network, max_sessions: u32) -> Self {
+    fn load(network: Network, max_sessions: u32, pins: Option<&Pins>) -> Self {
         stay_on_this_cpu();
         network.build();
         enable_fib_lookup().expect("/proc/sys is writable");
         let facts = read_facts();
         // The default of 262,144 sessions would take longer to allocate than most tests run.
         let options = LoadOptions { max_sessions: max_sessions.min(16_384), log_level: 0 };
-        let mut datapath = Datapath::private(&options).expect("the data plane loads");
+        let datapath = match pins {
+            Some(pins) => Datapath::pinned(&options, pins),
+            None => Datapath::private(&options),
+        };
+        let mut datapath = datapath.expect("the data plane loads");
         datapath.maps.set_locals(&plan::locals(&facts)).expect("LOCALS can be written");
         let mut ring = datapath.take_events().expect("nobody else reads the events");
         let events = move || {

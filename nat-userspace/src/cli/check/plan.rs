@@ -2,6 +2,8 @@
 
 use std::fmt::{self, Write};
 
+use nat_common::table::table_bytes;
+
 use crate::config::{Config, Nacl, NatGateway, Subnet, Target, Vpc};
 
 /// Describes `config`: VPC, subnets, routes, NAT gateways, Elastic IPs, then NACLs and timeouts.
@@ -27,9 +29,10 @@ fn write(out: &mut String, config: &Config) -> fmt::Result {
     )?;
     writeln!(
         out,
-        "mode {}, at most {} sessions, at most {} icmp errors per second and cpu{}\n",
+        "mode {}, room for {} sessions in {} MB, at most {} icmp errors per second and cpu{}\n",
         config.mode,
         config.max_sessions,
+        table_bytes(config.max_sessions).div_ceil(1_000_000),
         config.icmp_errors_per_second,
         if config.same_queue { ", answers on the same queue" } else { "" }
     )
