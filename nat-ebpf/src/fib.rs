@@ -22,7 +22,7 @@ const LOOPBACK: u32 = 1;
 const AF_INET: u8 = 2;
 
 /// What the routing table is asked.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 pub struct Query {
     /// Source address as the packet leaves, network order.
     pub source: u32,

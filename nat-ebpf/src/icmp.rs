@@ -60,7 +60,8 @@ pub fn error<P: Packet>(
         Some(entry) => quote.vpc = unsafe { (*entry).vpc },
         None => *rewrite = Rewrite::default(),
     }
-    let query = admit(parsed, &quote, rewrite, generation)?;
+    let mut query = Query::default();
+    Stop::decode(admit(parsed, &quote, rewrite, generation, &mut query))?;
     if parsed.ttl <= 1 {
         // Never an error about an error (RFC 1812 §4.3.2.7).
         return Err(Stop::Drop(Reply::TimeExceeded.otherwise()));
@@ -83,9 +84,14 @@ fn write<P: Packet>(context: *mut P::Context, parsed: &Parsed, quote: &Quote, re
     embedded(&packet, parsed, quote, rewrite);
 }
 
-/// Whether the error may pass, and where it goes. Not inlined, as above.
+/// Whether the error may pass, and where it goes: `query` asks for its hop. Not inlined, as above.
 #[inline(never)]
-fn admit(parsed: &Parsed, quote: &Quote, rewrite: &Rewrite, generation: u32) -> Result<Query, Stop> {
+fn admit(parsed: &Parsed, quote: &Quote, rewrite: &Rewrite, generation: u32, query: &mut Query) -> u64 {
+    Stop::encode(ask(parsed, quote, rewrite, generation).map(|asked| *query = asked))
+}
+
+#[inline(always)]
+fn ask(parsed: &Parsed, quote: &Quote, rewrite: &Rewrite, generation: u32) -> Result<Query, Stop> {
     let (source, destination) = (parsed.key.source, parsed.key.destination);
     let has_session = quote.vpc != 0;
     let inbound = parsed.key.direction() == Direction::Inbound;

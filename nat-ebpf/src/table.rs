@@ -179,11 +179,11 @@ fn claim_and_write(flow: &FlowEntry4) -> Result<Place, Refusal> {
 fn vacancy(words: [u64; 2]) -> Result<Place, Refusal> {
     let mut vacant = None;
     let mut search = Search::new(words);
-    while let Some(group) = search.next() {
+    while let Some((group, first)) = search.next() {
         let mut step = 0;
         while step < GROUP_ENTRIES {
             let number = search.probe.entry(step);
-            let Some(entry) = entry(group, number) else { return Err(Refusal::Full) };
+            let entry = first.wrapping_add(bound::<IN_GROUP>(number as usize));
             if read(word(entry, GENERATION)) as u32 == FREE {
                 vacant = vacant.or(Some(group * GROUP_ENTRIES + number));
             } else if holds(entry, words) {
@@ -192,7 +192,7 @@ fn vacancy(words: [u64; 2]) -> Result<Place, Refusal> {
             step += 1;
         }
         if vacant.is_none() {
-            search.spill(group);
+            search.spill(first);
         }
     }
     vacant.ok_or(Refusal::Full)
@@ -202,10 +202,10 @@ fn vacancy(words: [u64; 2]) -> Result<Place, Refusal> {
 #[inline(always)]
 fn stands_twice(words: [u64; 2], own: Place) -> bool {
     let mut search = Search::new(words);
-    while let Some(group) = search.next() {
+    while let Some((group, first)) = search.next() {
         let mut number = 0;
         while number < GROUP_ENTRIES {
-            let Some(entry) = entry(group, number) else { return true };
+            let entry = first.wrapping_add(number as usize);
             let other = group * GROUP_ENTRIES + number != own;
             if other && holds(entry, words) && read(word(entry, GENERATION)) as u32 != FREE {
                 return true;
@@ -239,7 +239,7 @@ pub fn replace_generation(entry: *mut FlowEntry4, last_seen: u32, old: u32, new:
     compare_and_swap(word(entry, GENERATION), seen | u64::from(old), seen | u64::from(new))
 }
 
-/// The groups that a key may stand in, as far as flows have gone on from one to the next.
+/// The groups that a key may stand in, each with its first entry, as far as flows have gone on from one to the next.
 struct Search {
     probe: Probe,
     following: Probe,
@@ -255,7 +255,7 @@ impl Search {
     }
 
     #[inline(always)]
-    fn next(&mut self) -> Option<u32> {
+    fn next(&mut self) -> Option<(u32, *mut FlowEntry4)> {
         if !self.more || self.probes == MAX_PROBES {
             return None;
         }
@@ -263,18 +263,17 @@ impl Search {
         self.probe = self.following;
         self.following = self.probe.next();
         let group = group(self.probe);
-        self.more = has_spilled(entry(group, 0)?);
-        Some(group)
+        let first = entry(group, 0)?;
+        self.more = has_spilled(first);
+        Some((group, first))
     }
 
-    /// Goes on from `group`, and has all who search go on from it.
+    /// Goes on from the group whose first entry this is, and has all who search go on from it.
     #[inline(always)]
-    fn spill(&mut self, group: u32) {
+    fn spill(&mut self, first: *mut FlowEntry4) {
         self.more = true;
-        if let Some(first) = entry(group, 0) {
-            // SAFETY: a byte of a map value that is only ever set to 1.
-            unsafe { (&raw mut (*first).spilled).write_volatile(1) }
-        }
+        // SAFETY: a byte of a map value that is only ever set to 1.
+        unsafe { (&raw mut (*first).spilled).write_volatile(1) }
     }
 }
 
