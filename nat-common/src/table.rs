@@ -1,6 +1,7 @@
 //! The layout of `FLOWS4`: a hash table of our own in an array map.
 //!
-//! An entry is found with one cache line read: a kernel hash map reads a bucket, then the elements chained there. Keys
+//! An entry is found in one of two neighbouring cache lines: a kernel hash map reads a bucket, then the elements chained
+//! there. Keys
 //! hash to a *group* of four entries, and to the one of them where the search begins. A flow that finds its group full
 //! goes to the next group of its own sequence, and the group remembers that something went on from it.
 

@@ -1,5 +1,4 @@
-//! Ends idle sessions, in the kernel: four times the speed of a walk from user space, and able to exclude the race
-//! with a packet that arrives meanwhile.
+//! Ends idle sessions, in the kernel, where the race with a packet that arrives meanwhile can be excluded.
 
 use aya_ebpf::helpers::generated::bpf_loop;
 use core::ffi::c_void;

@@ -70,7 +70,12 @@ fn open_pair(
     rewrite.address = search.entry.destination;
     rewrite.port = search.entry.destination_port;
     search.entry = outbound_entry(parsed, generation, rewrite);
-    match table::insert(&search.entry) {
+    let mut inserted = table::insert(&search.entry);
+    if inserted == Err(Refusal::Exists) && table::seek(&parsed.key).is_none() {
+        // Lost to another CPU that inserted elsewhere: it is done by now.
+        inserted = table::insert(&search.entry);
+    }
+    match inserted {
         Ok(_) => {
             count::count(|counters| opened(counters, parsed));
             Ok(())

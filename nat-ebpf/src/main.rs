@@ -69,7 +69,7 @@ pub fn natgw(context: XdpContext) -> u32 {
         Verdict::Drop => xdp_action::XDP_DROP,
         // Back out of the device it came from, where the driver can, without the detour of a redirect.
         Verdict::Send(device) if device == packet.ingress() && !parsed.no_transmit => xdp_action::XDP_TX,
-        // A device that is new to this host may not be in the map yet.
+        // A device that has gone and come back is not in the map until the next configuration.
         Verdict::Send(device) => DEVICES.redirect(device, 0).unwrap_or_else(|_| redirect(device) as u32),
     }
 }

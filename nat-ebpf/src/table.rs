@@ -26,7 +26,7 @@ static FLOW_GROUPS: Global<u32> = Global::new(1);
 /// Why a flow was not inserted.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
-    /// There is a flow of this key, or another CPU is about to insert one.
+    /// There is a flow of this key, or another CPU inserts at this place or under this key at the same time.
     Exists,
     /// All its groups are full.
     Full,

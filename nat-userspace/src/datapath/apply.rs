@@ -65,7 +65,7 @@ impl Maps {
         Ok(())
     }
 
-    /// Sets the orders of the next ageing pass.
+    /// Sets the orders of the next run of the ageing program.
     pub(super) fn set_ageing(&mut self, orders: Ageing) -> Result<(), DatapathError> {
         self.ageing.set(0, orders, 0).map_err(DatapathError::access("write", "AGEING"))
     }
