@@ -14,7 +14,7 @@ use nat_common::{
 use crate::{
     assembly, clock, count, interface,
     maps::{AGEING, CONFIG, GENERATION},
-    table,
+    ports, table,
 };
 
 /// Visits the groups of the table that the orders name.
@@ -132,7 +132,9 @@ fn release(outbound: &mut FlowEntry4, inbound: &mut FlowEntry4, forced: bool) ->
             return false;
         }
     }
+    let key = inbound.key();
     table::vacate(inbound);
     table::vacate(outbound);
+    ports::give_back(&key);
     true
 }

@@ -26,6 +26,7 @@ mod options;
 mod packet;
 mod parse;
 mod pipeline;
+mod ports;
 mod reply;
 mod route;
 mod rss;
@@ -33,6 +34,7 @@ mod stop;
 mod table;
 mod tc;
 mod translate;
+mod words;
 mod xdp;
 
 use aya_ebpf::{
