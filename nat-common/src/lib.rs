@@ -32,4 +32,4 @@ pub mod tcp;
 mod pod;
 
 /// Version of the map layouts. State pinned under another version is never reused.
-pub const SCHEMA: u32 = 2;
+pub const SCHEMA: u32 = 3;

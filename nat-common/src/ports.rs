@@ -255,6 +255,14 @@ pub const BUCKET: u32 = 8;
 /// whose it is and its state.
 pub type Bucket = [u64; BUCKET as usize];
 
+/// Buckets for a table of so many `sessions`: a remote becomes busy by taking a good part of an Elastic IP's ports, so
+/// there can be few of them for each million sessions; the buckets have room for ten times as many.
+#[must_use]
+pub const fn buckets(sessions: u32) -> u32 {
+    let buckets = sessions / 16_384;
+    if buckets < 8 { 8 } else { buckets }
+}
+
 /// In the lowest bits of a tag.
 mod state {
     pub const CLAIMED: u64 = 1;

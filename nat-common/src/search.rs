@@ -171,6 +171,20 @@ pub fn step<W: World>(world: &mut W) -> Step {
     }
 }
 
+/// After a search in vain: turns to a range of the Elastic IP that was searched last, whose ports are all taken.
+#[inline(always)]
+pub fn last_resort<W: World>(world: &mut W) {
+    let random = world.random();
+    let lent = world.search().lent;
+    if let Some(PortRange { first, last }) = world.range(lent.first + scale(random, lent.count)) {
+        let random = world.random();
+        let number = world.find_map();
+        let search = world.search();
+        search.walk = Walk::new(first.into(), last.into(), random);
+        search.map = number.map_or(0, |number| number + 1);
+    }
+}
+
 /// Gives back the port of a search that has claimed it. Its flow must be freed by then.
 #[inline(always)]
 pub fn give_back<W: World>(world: &mut W, port: u32) {
@@ -222,8 +236,9 @@ fn guess<W: World>(world: &mut W) -> Option<u32> {
     }
 }
 
+/// Tries `port`.
 #[inline(always)]
-fn attempt<W: World>(world: &mut W, port: u32) -> Step {
+pub fn attempt<W: World>(world: &mut W, port: u32) -> Step {
     let map = current_map(world);
     // Before the try: see `ports`.
     if let Some(map) = map

@@ -19,18 +19,21 @@ use nat_common::{
 };
 
 use crate::{
-    admit, clock, count,
+    admit, age, clock, count,
     flow::{self, Rewrite},
     maps::{LENT, POOL, SEARCH},
     parse::Parsed,
     ports::{self, MapPorts, PortMaps},
     rss::Preference,
-    stop::Stop,
+    stop::{Reply, Stop},
     table,
 };
 
 /// Steps of a search: more than any can take, and no more than `bpf_loop` does.
 const MAX_STEPS: u32 = 1 << 23;
+
+/// Taken ports that a search without success looks at.
+const LAST_RESORT: u32 = 64;
 
 /// How often the outbound flow is inserted where other CPUs get in the way.
 const PATIENCE: u32 = 16;
@@ -68,8 +71,11 @@ fn open_pair(
     // SAFETY: the callback has the signature that the helper calls; it finds the search by itself.
     unsafe { bpf_loop(MAX_STEPS, step as *mut c_void, null_mut(), 0) };
     count::count(|counters| counters.port_tries += u64::from(opening.search.tries));
+    if !opening.claimed && !opening.table_full {
+        port_reclaim();
+    }
     if !opening.claimed {
-        return Err(Stop::Drop(opening.refusal()));
+        return Err(Stop::Reply(Reply::Prohibited(opening.refusal())));
     }
     rewrite.address = opening.entry.destination;
     rewrite.port = opening.entry.destination_port;
@@ -287,6 +293,34 @@ unsafe extern "C" fn step(_step: u32, _context: *mut c_void) -> u64 {
         Step::Exhausted => {}
     }
     1
+}
+
+/// After a search in vain: looks at some of the ports that are taken for one whose session is over, only not aged yet.
+/// Global, as [`crate::nacl`] explains. Returns nothing of interest.
+#[unsafe(no_mangle)]
+extern "C" fn port_reclaim() -> u64 {
+    if let Some(opening) = Opening::of_this_cpu() {
+        search::last_resort(opening);
+        // SAFETY: as for the search.
+        unsafe { bpf_loop(LAST_RESORT, reclaim_port as *mut c_void, null_mut(), 0) };
+    }
+    0
+}
+
+/// Takes the next port if its session is over; 1 ends the search.
+unsafe extern "C" fn reclaim_port(_step: u32, _context: *mut c_void) -> u64 {
+    let Some(opening) = Opening::of_this_cpu() else { return 1 };
+    let Some(port) = opening.search.walk.step() else { return 1 };
+    opening.entry.destination_port = (port as u16).to_be();
+    if !age::end_if_over(&opening.entry.key()) {
+        return 0;
+    }
+    if let Step::Claimed(place) = search::attempt(opening, port) {
+        opening.place = place;
+        opening.claimed = true;
+        return 1;
+    }
+    0
 }
 
 /// Spreads neighbouring addresses over the whole range of a word (Knuth's multiplicative hash).
