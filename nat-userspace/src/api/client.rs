@@ -47,7 +47,7 @@ struct ErrorBody {
 /// A client of the controller whose state is pinned in a directory.
 #[derive(Clone, Debug)]
 pub struct Client {
-    pin_dir: PathBuf,
+    pub(super) pin_dir: PathBuf,
     pub(super) socket: PathBuf,
 }
 
@@ -92,12 +92,15 @@ impl Client {
     }
 
     async fn connect(&self) -> Result<UnixStream, ClientError> {
-        UnixStream::connect(&self.socket).await.map_err(|error| match error.kind() {
-            ErrorKind::NotFound | ErrorKind::ConnectionRefused => {
+        let nobody = [ErrorKind::NotFound, ErrorKind::ConnectionRefused];
+        UnixStream::connect(&self.socket).await.map_err(|error| {
+            if nobody.contains(&error.kind()) {
                 ClientError::NoController(self.pin_dir.clone())
+            } else if error.kind() == ErrorKind::PermissionDenied {
+                ClientError::NotPermitted(self.socket.clone())
+            } else {
+                ClientError::Broken(error.into())
             }
-            ErrorKind::PermissionDenied => ClientError::NotPermitted(self.socket.clone()),
-            _ => ClientError::Broken(error.into()),
         })
     }
 }

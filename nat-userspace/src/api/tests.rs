@@ -23,7 +23,7 @@ fn a_time_to_drain_is_seconds_with_or_without_units_or_now() {
 /// Asks a controller that answers every call by `answer`.
 async fn asked(name: &str, answer: fn(Request) -> Answer) -> [Result<Changed, ClientError>; 3] {
     let pin_dir = std::env::temp_dir().join(format!("natgw-api-{name}-{}", std::process::id()));
-    let client = Client { socket: pin_dir.join("api.sock"), ..Client::new(&pin_dir) };
+    let client = Client { socket: pin_dir.join("api.sock"), pin_dir: pin_dir.clone() };
     let mut api = Api::at(client.socket.clone()).unwrap();
     let controller = tokio::spawn(async move {
         while let Some(Call { request, answer: sender }) = api.next().await {
@@ -66,7 +66,7 @@ async fn what_the_client_asks_reaches_the_controller_and_its_answer_comes_back()
 async fn a_refusal_comes_back_with_its_message_and_a_failure_is_told_from_it() {
     let refuse = |request| match request {
         Request::Add(_) => Err(Refusal::new(Kind::Conflict, "no; because")),
-        _ => Err(Refusal::new(Kind::Failure, "a map is gone")),
+        Request::Remove(..) | Request::ElasticIps => Err(Refusal::new(Kind::Failure, "a map is gone")),
     };
     let [added, removed, _] = asked("refusals", refuse).await;
     assert!(matches!(added, Err(ClientError::Refused(message)) if message == "no; because"));
