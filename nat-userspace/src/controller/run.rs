@@ -64,7 +64,7 @@ impl Controller {
                     let _ = call.answer.send(self.answer(call.request).await);
                 }
                 () = self.watch.due() => self.watch_draining().await,
-                served = events.serve(&self.host) => served?,
+                missing = events.missing() => events.resolve(&self.host, missing?).await,
                 () = age.as_mut() => {
                     let rest = self.age(&mut pass);
                     age.as_mut().reset(tokio::time::Instant::now() + rest);
