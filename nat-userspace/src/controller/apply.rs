@@ -88,8 +88,10 @@ impl Controller {
             return Err(error);
         }
         let withdrawn = self.applied.addresses().any(|address| !plan.elastic_ips.contains_key(&raw(address)));
-        self.detach_others(&plan, facts)?;
+        // From here on it is in force: what fails is told after it was written down.
+        let detached = self.detach_others(&plan, facts);
         self.withdraw_others(&plan).await;
+        let aged = if withdrawn { self.datapath.age(true, 0) } else { Ok(()) };
         let Desired { config, draining, changes } = desired;
         self.watch.begin(&draining);
         self.config = config;
@@ -100,9 +102,7 @@ impl Controller {
         self.applied.changes = changes;
         self.applied.interfaces = attached;
         self.datapath.maps.set_applied(&self.applied)?;
-        if withdrawn {
-            self.datapath.age(true, 0)?;
-        }
+        detached.and(aged.map_err(Into::into))?;
         self.resolve_next_hops(facts).await;
         Ok(())
     }

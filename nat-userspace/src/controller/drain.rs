@@ -62,9 +62,8 @@ impl Controller {
                 Err(error) => tracing::warn!("Elastic IPs that have drained stay: {error:#}"),
             }
         }
-        let first =
-            self.applied.draining.iter().map(|drain| drain.deadline.saturating_sub(milliseconds())).min();
-        self.watch.due = first.map(|first| Instant::now() + rest.min(Duration::from_millis(first)));
+        let wait = next_look(&self.applied.draining, milliseconds(), rest);
+        self.watch.due = wait.map(|wait| Instant::now() + wait);
     }
 
     /// Counts another slice; what was found to have no session after the last one, and how long to rest.
@@ -100,6 +99,14 @@ impl Controller {
     }
 }
 
+/// How long to wait after a look at the millisecond `now`: for the next deadline, but `rest` at most. One that has
+/// passed could not be kept, and is tried again after a rest.
+fn next_look(draining: &[Draining], now: u64, rest: Duration) -> Option<Duration> {
+    let left = |drain: &Draining| drain.deadline.checked_sub(now).filter(|left| *left != 0);
+    let next = draining.iter().filter_map(left).map(Duration::from_millis).min();
+    (!draining.is_empty()).then(|| next.unwrap_or(rest).min(rest))
+}
+
 fn tell_the_end(drain: &Draining, now: u64) {
     let why = if drain.deadline <= now { "its time is up" } else { "no session is left on it" };
     tracing::info!("{} has drained and is withdrawn: {why}", drain.address());
@@ -123,5 +130,25 @@ pub(super) fn report(before: &Applied, after: &Desired) {
             }
             None => tracing::info!("{address} is withdrawn, and its sessions end"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::sample::applied;
+
+    #[test]
+    fn the_next_look_is_at_the_next_deadline_or_after_a_rest() {
+        let until = |deadline| {
+            let config = applied().config;
+            let begun = config.addresses().next().and_then(|address| Draining::begin(&config, address, 0, 0));
+            Draining { deadline, ..begun.unwrap() }
+        };
+        let wait = |draining: &[Draining]| next_look(draining, 10_000, CHECK).map(|wait| wait.as_millis());
+        assert_eq!(wait(&[]), None);
+        assert_eq!(wait(&[until(99_000)]), Some(1_000));
+        assert_eq!(wait(&[until(99_000), until(10_250)]), Some(250));
+        assert_eq!(wait(&[until(9_000)]), Some(1_000), "a withdrawal that failed is not tried without end");
     }
 }

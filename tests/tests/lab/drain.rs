@@ -333,18 +333,23 @@ fn addresses_of(gateway: &Natgw, ports: std::ops::Range<u64>) -> Result<Vec<Ipv4
 
 /// What `natgw eip list` says of `address`, if anything; `natgw status` has to say the same.
 fn row(gateway: &Natgw, address: Ipv4Addr) -> Result<Option<Value>> {
-    let rows = gateway.json(&["eip", "list"])?;
-    let row = rows.as_array().into_iter().flatten().find(|row| row["address"] == address.to_string());
+    let row = find(&gateway.json(&["eip", "list"])?, address);
     let status = gateway.json(&["status"])?;
-    let in_status = status["nat_gateways"][0]["elastic_ips"].as_array().into_iter().flatten();
-    let in_status = in_status.into_iter().find(|row| row["address"] == address.to_string());
-    ensure!(row.map(|row| &row["state"]) == in_status.map(|row| &row["state"]), "{rows} but {status}");
-    Ok(row.cloned())
+    let in_status = find(&status["nat_gateways"][0]["elastic_ips"], address);
+    let state = |row: &Option<Value>| row.as_ref().map(|row| row["state"].clone());
+    ensure!(state(&row) == state(&in_status), "listed as {row:?}, but status says {in_status:?}");
+    Ok(row)
+}
+
+/// The row about `address`.
+fn find(rows: &Value, address: Ipv4Addr) -> Option<Value> {
+    let mut rows = rows.as_array().into_iter().flatten();
+    rows.find(|row| row["address"] == address.to_string()).cloned()
 }
 
 /// Waits until `address` is the gateway's no longer, which is to be soon after `due`, and looks for leftovers.
 fn wait_until_withdrawn(lab: &Lab, gateway: &Natgw, address: Ipv4Addr, due: Instant) -> Result<()> {
-    while row(gateway, address)?.is_some() {
+    while find(&gateway.json(&["eip", "list"])?, address).is_some() {
         ensure!(Instant::now() < due + LATE, "{address} is there {LATE:?} after its time");
         thread::sleep(Duration::from_millis(100));
     }
