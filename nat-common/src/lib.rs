@@ -9,18 +9,22 @@
 
 pub mod bench;
 pub mod checksum;
+pub mod claim;
 pub mod clock;
 pub mod config;
 pub mod counter;
 pub mod drop;
 pub mod event;
 pub mod flow;
+pub mod memory;
 pub mod nacl;
 pub mod pool;
+pub mod ports;
 pub mod protocol;
 pub mod rig;
 pub mod route;
 pub mod rss;
+pub mod search;
 pub mod table;
 pub mod tcp;
 
@@ -28,4 +32,4 @@ pub mod tcp;
 mod pod;
 
 /// Version of the map layouts. State pinned under another version is never reused.
-pub const SCHEMA: u32 = 2;
+pub const SCHEMA: u32 = 3;

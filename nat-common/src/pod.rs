@@ -1,6 +1,6 @@
 //! `aya::Pod` for everything user space reads from or writes to maps.
 
-use crate::{bench, config, counter, drop, event, flow, nacl, pool, rig, route, rss, table};
+use crate::{bench, config, counter, drop, event, flow, nacl, pool, ports, rig, route, rss, table};
 
 macro_rules! pod {
     ($($type:ty),* $(,)?) => {
@@ -30,7 +30,9 @@ pod!(
     pool::ElasticIp,
     pool::ElasticIpKey,
     pool::Gateway,
+    pool::Lent,
     pool::PortRange,
+    ports::PortMap4,
     rig::Expectation,
     rig::Orders,
     rig::Seen,

@@ -1,19 +1,21 @@
-//! `GATEWAYS`, `POOL` and `ELASTIC_IPS`: the port ranges that the controller lends to NAT gateways.
+//! `GATEWAYS`, `LENT`, `POOL` and `ELASTIC_IPS`: the Elastic IPs and port ranges that the controller lends to NAT gateways.
 
 use bytemuck::{Pod, Zeroable};
 
 /// NAT gateways one configuration can hold.
 pub const MAX_GATEWAYS: u32 = 64;
-/// Port ranges one configuration can hold.
-pub const MAX_RANGES: u32 = 1_024;
+/// Elastic IPs one configuration can lend.
+pub const MAX_ELASTIC_IPS: u32 = 4_096;
+/// Port ranges one configuration can lend.
+pub const MAX_RANGES: u32 = 16_384;
 
 /// A NAT gateway.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Gateway {
-    /// Index of the first of its ranges in `POOL`.
+    /// Index of the first of its Elastic IPs in `LENT`.
     pub first: u32,
-    /// How many ranges.
+    /// How many Elastic IPs.
     pub count: u32,
     /// The NACL of the subnet it stands in.
     pub nacl: u16,
@@ -30,12 +32,24 @@ impl Gateway {
     pub const NACL_BOTH_SIDES: u8 = 1;
 }
 
+/// An Elastic IP whose ports are lent.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Lent {
+    /// Network order.
+    pub address: u32,
+    /// Index of the first of its ranges in `POOL`.
+    pub first: u32,
+    /// How many ranges, at least one.
+    pub count: u32,
+    /// How many ports they have together.
+    pub ports: u32,
+}
+
 /// A range of ports of one Elastic IP.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct PortRange {
-    /// The Elastic IP, network order.
-    pub address: u32,
     /// First port, host order.
     pub first: u16,
     /// Last port, host order.

@@ -15,6 +15,8 @@ pub mod icmp {
     pub const UNREACHABLE: u8 = 3;
     /// Code of [`UNREACHABLE`]: fragmentation needed and DF set.
     pub const FRAGMENTATION_NEEDED: u8 = 4;
+    /// Code of [`UNREACHABLE`]: communication administratively prohibited (RFC 1812 §5.2.7.1).
+    pub const PROHIBITED: u8 = 13;
     /// Echo request.
     pub const ECHO_REQUEST: u8 = 8;
     /// Time exceeded.

@@ -87,6 +87,13 @@ impl Probe {
         (self.home() ^ step) & (GROUP_ENTRIES - 1)
     }
 
+    /// Bits of the hash that its group says nothing about, all but the lowest two.
+    #[inline(always)]
+    #[must_use]
+    pub const fn tag(self) -> u64 {
+        self.next().0 & !3
+    }
+
     /// The probe after this one: another group, given by all bits of the hash (a step of splitmix64).
     #[inline(always)]
     #[must_use]

@@ -5,7 +5,7 @@ use core::ffi::c_void;
 use nat_common::{
     config::{Ageing, Config, Timeouts, slot},
     counter::Counters,
-    flow::{ENDING, FlowEntry4, OUTSIDE, UNJUDGED},
+    flow::{ENDING, FlowEntry4, FlowKey4, OUTSIDE, UNJUDGED},
     protocol,
     table::GROUP_ENTRIES,
     tcp::{self, Phase},
@@ -14,7 +14,7 @@ use nat_common::{
 use crate::{
     assembly, clock, count, interface,
     maps::{AGEING, CONFIG, GENERATION},
-    table,
+    ports, table,
 };
 
 /// Visits the groups of the table that the orders name.
@@ -38,6 +38,33 @@ pub fn run() {
         counters.sessions_released += pass.released;
         counters.idle_timeouts += pass.idle;
     });
+}
+
+/// Ends the session whose inbound flow has this key if it is over; true if there is none by now.
+#[inline(always)]
+pub fn end_if_over(inbound: &FlowKey4) -> bool {
+    flow_end_if_over(inbound) != 0
+}
+
+/// Global, as [`crate::nacl`] explains.
+#[unsafe(no_mangle)]
+extern "C" fn flow_end_if_over(inbound: *const FlowKey4) -> u64 {
+    // SAFETY: callers pass a reference; the verifier asks for the check against null.
+    let Some(key) = (unsafe { inbound.as_ref() }) else { return 0 };
+    let generation = GENERATION.get(0).copied().unwrap_or_default();
+    let Some(&Config { timeouts, .. }) = CONFIG.get(slot(generation)) else { return 0 };
+    let Some(inbound) = table::seek(key) else { return 1 };
+    let mut pass = Pass { timeouts, now: clock::now(), generation, withdrawn: false, first: 0, released: 0, idle: 0 };
+    // SAFETY: map values stay readable while the program runs.
+    let inbound = unsafe { &mut *inbound };
+    let Some(outbound) = table::seek(&inbound.other_key(key)) else { return 0 };
+    // SAFETY: as above.
+    pass.judge_pair(unsafe { &mut *outbound }, inbound);
+    count::count(|counters: &mut Counters| {
+        counters.sessions_released += pass.released;
+        counters.idle_timeouts += pass.idle;
+    });
+    pass.released
 }
 
 struct Pass {
@@ -85,7 +112,13 @@ impl Pass {
             return;
         };
         // SAFETY: map values stay readable while the program runs.
-        let inbound = unsafe { &mut *inbound };
+        self.judge_pair(outbound, unsafe { &mut *inbound });
+    }
+
+    /// Ends a session that was idle for too long.
+    #[inline(always)]
+    fn judge_pair(&mut self, outbound: &mut FlowEntry4, inbound: &mut FlowEntry4) {
+        let protocol = outbound.protocol;
         let phase = tcp::phase(outbound.tcp_seen, inbound.tcp_seen);
         let withdrawn = self.withdrawn && interface::gateway_of(outbound.address, self.generation).is_none();
         // Beyond the timeout, not at it: a CPU's clock may be late.
@@ -132,7 +165,9 @@ fn release(outbound: &mut FlowEntry4, inbound: &mut FlowEntry4, forced: bool) ->
             return false;
         }
     }
+    let key = inbound.key();
     table::vacate(inbound);
     table::vacate(outbound);
+    ports::give_back(&key);
     true
 }

@@ -1,32 +1,42 @@
 //! New sessions: a free port, and both flows.
 //!
-//! The insert of the inbound flow decides who owns a port toward a remote (invariant 3); there is no lock and no other
-//! record of ports.
+//! The insert of the inbound flow decides who owns a port toward a remote (invariant 3); there is no lock. Which ports
+//! are tried, and in which order, stands in [`nat_common::search`].
 
 use aya_ebpf::helpers::{bpf_get_prandom_u32, generated::bpf_loop};
 use core::{ffi::c_void, ptr::null_mut};
 use nat_common::{
+    claim::{Place, Refusal},
     config::slot,
     counter::Counters,
     drop::DropReason,
     flow::{FlowEntry4, FlowKey4, OUTSIDE, UNJUDGED},
-    pool::{Gateway, MAX_RANGES, PortRange},
-    protocol, tcp,
+    pool::{Gateway, Lent, MAX_ELASTIC_IPS, MAX_RANGES, PortRange},
+    ports::{self as port_maps, Directory, scale},
+    protocol,
+    search::{self, Preferred, Search, Step, World},
+    tcp,
 };
 
 use crate::{
-    admit, clock, count,
+    admit, age, clock, count,
     flow::{self, Rewrite},
-    maps::{POOL, SEARCH},
+    maps::{LENT, POOL, SEARCH},
     parse::Parsed,
-    rss::{MAX_LOOKS, Preference},
-    stop::Stop,
-    table::{self, Refusal},
+    ports::{self, MapPorts, PortMaps},
+    rss::Preference,
+    stop::{Reply, Stop},
+    table,
 };
 
-/// Ports tried in one range for one packet: a bound on what a first packet may cost when a destination is nearly
-/// exhausted. The sender's retransmission goes on elsewhere in the range.
-const MAX_TRIES: u32 = 4_096;
+/// Steps of a search: more than any can take, and no more than `bpf_loop` does.
+const MAX_STEPS: u32 = 1 << 23;
+
+/// Taken ports that a search without success looks at.
+const LAST_RESORT: u32 = 64;
+
+/// How often the outbound flow is inserted where other CPUs get in the way.
+const PATIENCE: u32 = 16;
 
 /// Opens the session of an outbound packet that came in on `queue`; `rewrite` brings the NAT gateway and the hop, and
 /// takes the endpoint.
@@ -56,32 +66,27 @@ fn open_pair(
     queue: u32,
     rewrite: &mut Rewrite,
 ) -> Result<(), Stop> {
-    let Some(search) = Search::of_this_cpu() else { return Err(Stop::Drop(DropReason::NotConfigured)) };
-    *search = Search::new(&parsed.key, gateway, generation);
-    search.preference = Preference::new(&parsed.key, gateway, generation, queue);
+    let Some(opening) = Opening::of_this_cpu() else { return Err(Stop::Drop(DropReason::NotConfigured)) };
+    opening.begin(&parsed.key, gateway, generation, queue);
     // SAFETY: the callback has the signature that the helper calls; it finds the search by itself.
-    unsafe { bpf_loop(gateway.count * (MAX_TRIES + MAX_LOOKS + 1), try_port as *mut c_void, null_mut(), 0) };
-    count::count(|counters| counters.port_tries += u64::from(search.tries));
-    match search.outcome {
-        Outcome::Claimed => {}
-        Outcome::Searching => return Err(Stop::Drop(DropReason::ErrorPortAllocation)),
-        Outcome::TableFull => return Err(Stop::Drop(DropReason::TableFull)),
+    unsafe { bpf_loop(MAX_STEPS, step as *mut c_void, null_mut(), 0) };
+    count::count(|counters| counters.port_tries += u64::from(opening.search.tries));
+    if !opening.claimed && !opening.table_full {
+        port_reclaim();
     }
-    rewrite.address = search.entry.destination;
-    rewrite.port = search.entry.destination_port;
-    search.entry = outbound_entry(parsed, generation, rewrite);
-    let mut inserted = table::insert(&search.entry);
-    if inserted == Err(Refusal::Exists) && table::seek(&parsed.key).is_none() {
-        // Lost to another CPU that inserted elsewhere: it is done by now.
-        inserted = table::insert(&search.entry);
+    if !opening.claimed {
+        return Err(Stop::Reply(Reply::Prohibited(opening.refusal())));
     }
-    match inserted {
-        Ok(_) => {
+    rewrite.address = opening.entry.destination;
+    rewrite.port = opening.entry.destination_port;
+    opening.entry = outbound_entry(parsed, generation, opening.entry.opened, rewrite);
+    match opening.insert_outbound() {
+        Ok(()) => {
             count::count(|counters| opened(counters, parsed));
             Ok(())
         }
         Err(refusal) => {
-            table::release(search.place);
+            opening.withdraw(rewrite.port);
             // Another CPU has opened this very session meanwhile: the packet belongs to that one.
             if refusal == Refusal::Exists && flow::seek(&parsed.key, rewrite).is_some() {
                 return Ok(());
@@ -94,7 +99,7 @@ fn open_pair(
 /// The first Elastic IP of `gateway`, network order: the source under which new sessions look for their hop.
 #[inline(always)]
 pub fn first_address(gateway: &Gateway, generation: u32) -> u32 {
-    POOL.get(slot(generation) * MAX_RANGES + gateway.first).map_or(0, |range| range.address)
+    LENT.get(slot(generation) * MAX_ELASTIC_IPS + gateway.first).map_or(0, |lent| lent.address)
 }
 
 #[inline(always)]
@@ -106,8 +111,7 @@ fn opened(counters: &mut Counters, parsed: &Parsed) {
 }
 
 #[inline(always)]
-fn outbound_entry(parsed: &Parsed, generation: u32, rewrite: &Rewrite) -> FlowEntry4 {
-    let tick = clock::now();
+fn outbound_entry(parsed: &Parsed, generation: u32, tick: u32, rewrite: &Rewrite) -> FlowEntry4 {
     FlowEntry4 {
         address: rewrite.address,
         port: rewrite.port,
@@ -123,47 +127,32 @@ fn outbound_entry(parsed: &Parsed, generation: u32, rewrite: &Rewrite) -> FlowEn
     }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
-    Searching,
-    Claimed,
-    TableFull,
-}
-
-/// A search for a free port. `entry` is the inbound flow to be, `place` where it stands once it was claimed.
+/// A session that is being opened. `entry` is the inbound flow to be, and then the outbound one; `place` where the
+/// inbound one stands once it is claimed.
 ///
 /// It stands in a map and not on the stack, where the verifier would follow every step of every counter.
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub struct Search {
+pub struct Opening {
     entry: FlowEntry4,
-    place: u32,
-    /// Index in `POOL` of the gateway's first range, and how many it has.
-    first: u32,
-    ranges: u32,
-    /// The range being searched, as a distance from the host's own, and how many have been begun.
-    range: u32,
-    begun: u32,
-    /// Tries left in the range, the next port to try, and the range's bounds.
-    left: u32,
-    next: u32,
-    low: u32,
-    high: u32,
-    tries: u32,
-    outcome: Outcome,
+    search: Search,
     preference: Preference,
+    place: Place,
+    slot: u32,
+    claimed: bool,
+    table_full: bool,
 }
 
-impl Search {
-    /// The one search that a CPU makes at a time.
+impl Opening {
+    /// The one opening that a CPU is at.
     #[inline(always)]
     fn of_this_cpu() -> Option<&'static mut Self> {
         // SAFETY: the entry is this CPU's own, and only one packet at a time looks for a port on it.
-        SEARCH.get_ptr_mut(0).map(|search| unsafe { &mut *search })
+        SEARCH.get_ptr_mut(0).map(|opening| unsafe { &mut *opening })
     }
 
     #[inline(always)]
-    fn new(outbound: &FlowKey4, gateway: &Gateway, generation: u32) -> Self {
+    fn begin(&mut self, outbound: &FlowKey4, gateway: &Gateway, generation: u32, queue: u32) {
         let key = FlowKey4 {
             source: outbound.destination,
             destination: 0,
@@ -174,7 +163,7 @@ impl Search {
             spare: [0; 2],
         };
         let tick = clock::now();
-        let entry = FlowEntry4 {
+        self.entry = FlowEntry4 {
             address: outbound.source,
             port: outbound.source_port,
             vpc: outbound.zone,
@@ -183,90 +172,155 @@ impl Search {
             opened: tick,
             ..FlowEntry4::of(&key)
         };
-        let first = slot(generation) * MAX_RANGES + gateway.first;
         // Paired (RFC 4787 REQ-2): a host begins with the same Elastic IP whatever it talks to.
-        let range = scale(spread(outbound.source), gateway.count);
-        Self {
-            entry,
-            place: 0,
-            first,
-            ranges: gateway.count,
-            range,
-            begun: 0,
-            left: 0,
-            next: 0,
-            low: 0,
-            high: 0,
-            tries: 0,
-            outcome: Outcome::Searching,
-            preference: Preference::default(),
-        }
+        let start = scale(spread(outbound.source), gateway.count);
+        self.search = Search::new(gateway.first, gateway.count, start, generation, tick);
+        self.preference = Preference::new(outbound, gateway, generation, queue);
+        self.slot = slot(generation);
+        self.claimed = false;
+        self.table_full = false;
     }
 
-    /// Turns to the next range, at a random port of it (RFC 6056 §3.3.1). False after the last.
+    /// Why there is no session.
     #[inline(always)]
-    fn next_range(&mut self) -> bool {
-        if self.begun == self.ranges {
-            return false;
-        }
-        self.begun += 1;
-        let Some(&PortRange { address, first, last }) = POOL.get(self.first + self.range) else {
-            return false;
-        };
-        self.range += 1;
-        if self.range >= self.ranges {
-            self.range = 0;
-        }
-        self.low = first.into();
-        self.high = last.into();
-        let span = self.high - self.low + 1;
-        // SAFETY: the helper takes no arguments.
-        self.next = self.low + scale(unsafe { bpf_get_prandom_u32() }, span);
-        self.left = if span < MAX_TRIES { span } else { MAX_TRIES };
-        self.entry.destination = address;
-        self.preference.begin(address, self.next, span);
-        true
+    fn refusal(&self) -> DropReason {
+        if self.table_full { DropReason::TableFull } else { DropReason::ErrorPortAllocation }
     }
 
-    /// The next port of the range: one after the other, after those preferred. `None` passes one by that is not.
+    /// Inserts the outbound flow that `entry` is by now.
     #[inline(always)]
-    fn next_port(&mut self) -> Option<u16> {
-        let port = if self.preference.is_open() {
-            self.preference.look(self.low, self.high)?
-        } else {
-            let port = self.next;
-            self.next = if port >= self.high { self.low } else { port + 1 };
-            self.left -= 1;
-            port
-        };
-        self.tries += 1;
-        Some((port as u16).to_be())
+    fn insert_outbound(&self) -> Result<(), Refusal> {
+        let mut left = PATIENCE;
+        while left > 0 {
+            match table::insert(&self.entry) {
+                Err(Refusal::Contended) => left -= 1,
+                inserted => return inserted.map(|_| ()),
+            }
+        }
+        Err(Refusal::Contended)
+    }
+
+    /// Takes back the inbound flow, and `port` (network order) with it.
+    #[inline(always)]
+    fn withdraw(&mut self, port: u16) {
+        table::release(self.place);
+        search::give_back(self, u16::from_be(port).into());
+    }
+
+    /// Whose ports are searched, as port maps know it.
+    #[inline(always)]
+    fn key(&self) -> FlowKey4 {
+        port_maps::key(&self.entry.key())
     }
 }
 
-/// One try; 1 ends the search.
-unsafe extern "C" fn try_port(_step: u32, _context: *mut c_void) -> u64 {
-    let Some(search) = Search::of_this_cpu() else { return 1 };
-    if search.left == 0 && !search.next_range() {
-        return 1;
+impl World for Opening {
+    type Map = MapPorts;
+
+    #[inline(always)]
+    fn search(&mut self) -> &mut Search {
+        &mut self.search
     }
-    let Some(port) = search.next_port() else { return 0 };
-    search.entry.destination_port = port;
-    match table::insert(&search.entry) {
-        Ok(place) => {
-            search.place = place;
-            search.outcome = Outcome::Claimed;
+
+    #[inline(always)]
+    fn random(&mut self) -> u32 {
+        // SAFETY: the helper takes no arguments.
+        unsafe { bpf_get_prandom_u32() }
+    }
+
+    #[inline(always)]
+    fn lent(&mut self, index: u32) -> Option<Lent> {
+        LENT.get(self.slot * MAX_ELASTIC_IPS + index).copied()
+    }
+
+    #[inline(always)]
+    fn range(&mut self, index: u32) -> Option<PortRange> {
+        POOL.get(self.slot * MAX_RANGES + index).copied()
+    }
+
+    #[inline(always)]
+    fn turn_to(&mut self, address: u32) {
+        self.entry.destination = address;
+    }
+
+    #[inline(always)]
+    fn find_map(&mut self) -> Option<u32> {
+        ports::find(&self.key())
+    }
+
+    #[inline(always)]
+    fn begin_map(&mut self) -> Option<u32> {
+        ports::begin(&self.key())
+    }
+
+    #[inline(always)]
+    fn map(&mut self, number: u32) -> Option<MapPorts> {
+        PortMaps.map(number)
+    }
+
+    #[inline(always)]
+    fn turned(&mut self) {
+        let walk = self.search.walk;
+        self.preference.begin(self.entry.destination, walk.next, walk.span());
+    }
+
+    #[inline(always)]
+    fn prefer(&mut self) -> Preferred {
+        if !self.preference.is_open() {
+            return Preferred::Nothing;
         }
-        Err(Refusal::Exists) => return 0,
-        Err(Refusal::Full) => search.outcome = Outcome::TableFull,
+        let walk = self.search.walk;
+        self.preference.look(walk.low, walk.high).map_or(Preferred::Looking, Preferred::Port)
+    }
+
+    #[inline(always)]
+    fn insert(&mut self, port: u32) -> Result<Place, Refusal> {
+        self.entry.destination_port = (port as u16).to_be();
+        table::insert(&self.entry)
+    }
+}
+
+/// One step of the search; 1 ends it.
+unsafe extern "C" fn step(_step: u32, _context: *mut c_void) -> u64 {
+    let Some(opening) = Opening::of_this_cpu() else { return 1 };
+    match search::step(opening) {
+        Step::Searching => return 0,
+        Step::Claimed(place) => {
+            opening.place = place;
+            opening.claimed = true;
+        }
+        Step::TableFull => opening.table_full = true,
+        Step::Exhausted => {}
     }
     1
 }
 
-/// Maps a uniform `number` onto `0..span`, without a division.
-#[inline(always)]
-fn scale(number: u32, span: u32) -> u32 {
-    ((u64::from(number) * u64::from(span)) >> 32) as u32
+/// After a search in vain: looks at some of the ports that are taken for one whose session is over, only not aged yet.
+/// Global, as [`crate::nacl`] explains. Returns nothing of interest.
+#[unsafe(no_mangle)]
+extern "C" fn port_reclaim() -> u64 {
+    if let Some(opening) = Opening::of_this_cpu() {
+        search::last_resort(opening);
+        // SAFETY: as for the search.
+        unsafe { bpf_loop(LAST_RESORT, reclaim_port as *mut c_void, null_mut(), 0) };
+    }
+    0
+}
+
+/// Takes the next port if its session is over; 1 ends the search.
+unsafe extern "C" fn reclaim_port(_step: u32, _context: *mut c_void) -> u64 {
+    let Some(opening) = Opening::of_this_cpu() else { return 1 };
+    let Some(port) = opening.search.walk.step() else { return 1 };
+    opening.entry.destination_port = (port as u16).to_be();
+    if !age::end_if_over(&opening.entry.key()) {
+        return 0;
+    }
+    if let Step::Claimed(place) = search::attempt(opening, port) {
+        opening.place = place;
+        opening.claimed = true;
+        return 1;
+    }
+    0
 }
 
 /// Spreads neighbouring addresses over the whole range of a word (Knuth's multiplicative hash).

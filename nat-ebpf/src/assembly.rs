@@ -72,3 +72,33 @@ pub fn swap(word: *mut u64, new: u64) {
         );
     }
 }
+
+macro_rules! fetching {
+    ($(#[$doc:meta] $name:ident = $operation:literal,)+) => {
+        $(
+            #[$doc]
+            #[inline(always)]
+            pub fn $name(word: *mut u64, operand: u64) -> u64 {
+                let mut operand = operand;
+                // SAFETY: as for `compare_and_swap`.
+                unsafe {
+                    asm!(
+                        concat!("{operand} = atomic_fetch_", $operation, "((u64 *)({word} + 0), {operand})"),
+                        word = in(reg) word,
+                        operand = inout(reg) operand,
+                    );
+                }
+                operand
+            }
+        )+
+    };
+}
+
+fetching! {
+    /// Adds to a word; what stood there. A full barrier.
+    fetch_add = "add",
+    /// Sets bits of a word; what stood there. A full barrier.
+    fetch_or = "or",
+    /// Keeps only these bits of a word; what stood there. A full barrier.
+    fetch_and = "and",
+}

@@ -26,6 +26,7 @@ mod options;
 mod packet;
 mod parse;
 mod pipeline;
+mod ports;
 mod reply;
 mod route;
 mod rss;
@@ -33,6 +34,7 @@ mod stop;
 mod table;
 mod tc;
 mod translate;
+mod words;
 mod xdp;
 
 use aya_ebpf::{
@@ -102,12 +104,13 @@ fn serve<P: Hook>(context: &impl EbpfContext, packet: &mut P, parsed: &mut Parse
             Verdict::Stack
         }
         Err(Stop::Reply(reply)) => {
-            if packet.reply(parsed, reply).is_ok() {
+            let answered = packet.reply(parsed, reply).is_ok();
+            if answered && !reply.is_refusal() {
                 own.replied(u64::from(parsed.length));
-                return Verdict::Send(packet.ingress());
+            } else {
+                count::dropped(reply.otherwise(), parsed, packet.ingress());
             }
-            count::dropped(reply.otherwise(), parsed, packet.ingress());
-            Verdict::Drop
+            if answered { Verdict::Send(packet.ingress()) } else { Verdict::Drop }
         }
         Err(Stop::Drop(reason)) => {
             log::refused(context, reason, parsed);

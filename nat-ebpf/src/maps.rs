@@ -11,13 +11,14 @@ use nat_common::{
     drop::{DropReason, DropSample},
     event::RING_BYTES,
     nacl::{MAX_NACLS, MAX_PORT_RANGES, MAX_PREFIXES, NaclList, PortRange as NaclPorts, PortRanges},
-    pool::{ElasticIp, ElasticIpKey, Gateway, MAX_GATEWAYS, MAX_RANGES, PortRange},
+    pool::{ElasticIp, ElasticIpKey, Gateway, Lent, MAX_ELASTIC_IPS, MAX_GATEWAYS, MAX_RANGES, PortRange},
+    ports::{BUCKET, Bucket, PortMap4},
     route::{MAX_ROUTES, MAX_SUBNETS, Prefix, Subnet, Target},
     rss::{MAX_DEVICES, Rss},
     table::FlowGroup4,
 };
 
-use crate::allocate::Search;
+use crate::allocate::Opening;
 
 /// Both flows of every session, as [`crate::table`] finds them. Written by the data plane (open, refresh) and the ageing
 /// program (release). Mappable, so that entries lie on cache lines and user space reads them without system calls.
@@ -73,9 +74,21 @@ pub static NACL_PORTS: Array<NaclPorts> = Array::with_max_entries(SLOTS * MAX_PO
 #[map]
 pub static GATEWAYS: Array<Gateway> = Array::with_max_entries(SLOTS * MAX_GATEWAYS, 0);
 
-/// Port ranges lent to NAT gateways, by slot.
+/// By slot: the Elastic IPs lent to NAT gateways.
+#[map]
+pub static LENT: Array<Lent> = Array::with_max_entries(SLOTS * MAX_ELASTIC_IPS, 0);
+
+/// By slot: the port ranges of those Elastic IPs.
 #[map]
 pub static POOL: Array<PortRange> = Array::with_max_entries(SLOTS * MAX_RANGES, 0);
+
+/// Written by the data plane (open) and the controller (retire): which remotes are busy, and have a port map.
+#[map]
+pub static BUSY: Array<Bucket> = Array::with_max_entries(8, BPF_F_MMAPABLE);
+
+/// The port maps of busy remotes, by their place in `BUSY`. Written by the data plane, ageing and the controller.
+#[map]
+pub static PORTS4: Array<PortMap4> = Array::with_max_entries(8 * BUCKET, BPF_F_MMAPABLE);
 
 /// By slot: how external devices spread what they receive over their queues.
 #[map]
@@ -84,7 +97,7 @@ pub static RSS: Array<Rss> = Array::with_max_entries(SLOTS * MAX_DEVICES, 0);
 /// Which NAT gateway an Elastic IP belongs to.
 #[map]
 pub static ELASTIC_IPS: HashMap<ElasticIpKey, ElasticIp> =
-    HashMap::with_max_entries(SLOTS * MAX_RANGES, BPF_F_NO_PREALLOC);
+    HashMap::with_max_entries(SLOTS * MAX_ELASTIC_IPS, BPF_F_NO_PREALLOC);
 
 /// Orders for the ageing program.
 #[map]
@@ -115,7 +128,7 @@ pub static SCRATCH: PerCpuArray<[u8; SCRATCH_BYTES]> = PerCpuArray::with_max_ent
 
 /// The data plane's own: a search for a free port.
 #[map]
-pub static SEARCH: PerCpuArray<Search> = PerCpuArray::with_max_entries(1, 0);
+pub static SEARCH: PerCpuArray<Opening> = PerCpuArray::with_max_entries(1, 0);
 
 /// What a CPU may still send in ICMP errors.
 #[repr(C)]

@@ -149,6 +149,7 @@ fn message(reply: Reply, sum_of_quote: u64) -> Icmp {
     let (kind, code, mtu) = match reply {
         Reply::TimeExceeded => (icmp::TIME_EXCEEDED, 0, 0),
         Reply::FragmentationNeeded(mtu) => (icmp::UNREACHABLE, icmp::FRAGMENTATION_NEEDED, mtu.to_be()),
+        Reply::Prohibited(_) => (icmp::UNREACHABLE, icmp::PROHIBITED, 0),
     };
     let sum = sum_of_quote + u64::from(u16::from_ne_bytes([kind, code])) + u64::from(mtu);
     Icmp { kind, code, checksum: !header::fold_wide(sum), rest: [0, mtu] }

@@ -20,6 +20,9 @@ pub enum Reply {
     TimeExceeded,
     /// Larger than the next link's MTU, which is given in bytes, and not to be fragmented (RFC 1191 §4).
     FragmentationNeeded(u16),
+    /// Refused for this reason, which is counted although there is an answer (RFC 4787 §4.2, RFC 6888 §3: a host whose
+    /// session fails shall learn of it).
+    Prohibited(DropReason),
 }
 
 /// What a global function may return to its caller is one number.
@@ -27,6 +30,7 @@ impl Stop {
     const STACK: u64 = 1;
     const REPLY: u64 = 2;
     const DROP: u64 = 3;
+    const PROHIBITED: u64 = 4;
 
     /// A result as a number; zero is success.
     #[inline(always)]
@@ -36,6 +40,7 @@ impl Stop {
             Err(Self::Stack) => Self::STACK,
             Err(Self::Reply(Reply::TimeExceeded)) => Self::REPLY,
             Err(Self::Reply(Reply::FragmentationNeeded(mtu))) => Self::REPLY | (mtu as u64) << 8 | 1 << 32,
+            Err(Self::Reply(Reply::Prohibited(reason))) => Self::PROHIBITED | (reason as u64) << 8,
             Err(Self::Drop(reason)) => Self::DROP | (reason as u64) << 8,
         }
     }
@@ -48,7 +53,8 @@ impl Stop {
             Self::STACK => Err(Self::Stack),
             Self::REPLY if number >> 32 == 0 => Err(Self::Reply(Reply::TimeExceeded)),
             Self::REPLY => Err(Self::Reply(Reply::FragmentationNeeded((number >> 8) as u16))),
-            _ => match DropReason::from_number((number >> 8) as u32) {
+            kind => match DropReason::from_number((number >> 8) as u32) {
+                Some(reason) if kind == Self::PROHIBITED => Err(Self::Reply(Reply::Prohibited(reason))),
                 Some(reason) => Err(Self::Drop(reason)),
                 None => Err(Self::Drop(DropReason::NotConfigured)),
             },
@@ -57,11 +63,17 @@ impl Stop {
 }
 
 impl Reply {
+    /// Whether the packet counts as refused even if the error is sent.
+    pub const fn is_refusal(self) -> bool {
+        matches!(self, Self::Prohibited(_))
+    }
+
     /// The reason to count when the error is not due, or may not be sent.
     pub const fn otherwise(self) -> DropReason {
         match self {
             Self::TimeExceeded => DropReason::TtlExpired,
             Self::FragmentationNeeded(_) => DropReason::TooBig,
+            Self::Prohibited(reason) => reason,
         }
     }
 }

@@ -1,18 +1,18 @@
-//! `FLOWS4`: a hash table in an array map, without a lock.
-//!
-//! An entry is claimed by one compare-and-swap of its generation, written, and then published by the generation it is
-//! to have; readers never see it before. Two CPUs that insert one key at once may claim different entries: each writes
-//! its key before it looks for the other's, so at least one of them finds the other and withdraws (invariant 3).
+//! `FLOWS4`: a hash table in an array map, without a lock. How flows get into it and out again stands in
+//! [`nat_common::claim`].
 
 use aya_ebpf::Global;
 use nat_common::{
-    flow::{CLAIMED, FREE, FlowEntry4, FlowKey4, KEY_BITS, holds_flow},
+    claim::{self, GENERATION, KEY, PORTS, Place, Refusal, Table},
+    flow::{FlowEntry4, FlowKey4, KEY_BITS, holds_flow},
+    memory::Words,
     table::{GROUP_ENTRIES, MAX_PROBES, Probe},
 };
 
 use crate::{
-    assembly::{barrier, bound, compare_and_swap, is_not_zero, swap},
+    assembly::{bound, is_not_zero},
     maps::FLOWS4,
+    words::MapWords,
 };
 
 /// The secret of the hash; the loader sets it.
@@ -23,24 +23,8 @@ static FLOW_SECRET: [Global<u64>; 5] = [const { Global::new(0) }; 5];
 #[unsafe(no_mangle)]
 static FLOW_GROUPS: Global<u32> = Global::new(1);
 
-/// Why a flow was not inserted.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Refusal {
-    /// There is a flow of this key, or another CPU inserts at this place or under this key at the same time.
-    Exists,
-    /// All its groups are full.
-    Full,
-}
-
-/// Number of an entry: its group's, times the entries of a group, and its own there.
-type Place = u32;
-
 /// Mask of an entry's number in its group.
 const IN_GROUP: i32 = GROUP_ENTRIES as i32 - 1;
-/// Places of [`FlowEntry4`]'s words.
-const KEY: usize = 0;
-const PORTS: usize = 1;
-const GENERATION: usize = 2;
 
 /// The flow of `key`.
 #[inline(always)]
@@ -52,7 +36,7 @@ pub fn find(key: &FlowKey4) -> Option<*mut FlowEntry4> {
     // first: it would be mispredicted for every fifth flow, at the price of another wait for memory.
     let home = bound::<IN_GROUP>(probe.home() as usize);
     let neighbour = group.wrapping_add(bound::<IN_GROUP>(home ^ 1));
-    let _ = read(word(neighbour, KEY));
+    let _ = words_of(neighbour).load(KEY);
     let elsewhere = differs(group.wrapping_add(home), words);
     let entry = group.wrapping_add(bound::<IN_GROUP>(home ^ elsewhere as usize));
     if holds(entry, words) && is_flow(entry) {
@@ -109,7 +93,7 @@ fn has_spilled(first: *mut FlowEntry4) -> bool {
 }
 
 #[inline(always)]
-fn first_probe(words: [u64; 2]) -> Probe {
+pub fn first_probe(words: [u64; 2]) -> Probe {
     let [a, b, c, d, e] = &FLOW_SECRET;
     Probe::first(&[a.load(), b.load(), c.load(), d.load(), e.load()], words)
 }
@@ -119,162 +103,101 @@ fn first_probe(words: [u64; 2]) -> Probe {
 pub fn insert(flow: &FlowEntry4) -> Result<Place, Refusal> {
     match flow_insert(flow) {
         EXISTS => Err(Refusal::Exists),
+        CONTENDED => Err(Refusal::Contended),
         FULL => Err(Refusal::Full),
         place => Ok(place as u32),
     }
 }
 
 const EXISTS: u64 = u64::MAX;
-const FULL: u64 = u64::MAX - 1;
+const CONTENDED: u64 = u64::MAX - 1;
+const FULL: u64 = u64::MAX - 2;
 
 /// Global, as [`crate::nacl`] explains.
 #[unsafe(no_mangle)]
 extern "C" fn flow_insert(flow: *const FlowEntry4) -> u64 {
     // SAFETY: callers pass a reference; the verifier asks for the check against null.
     let Some(flow) = (unsafe { flow.as_ref() }) else { return FULL };
-    match claim_and_write(flow) {
+    match claim::insert(Flows4, flow) {
         Ok(place) => place.into(),
         Err(Refusal::Exists) => EXISTS,
+        Err(Refusal::Contended) => CONTENDED,
         Err(Refusal::Full) => FULL,
     }
-}
-
-#[inline(always)]
-fn claim_and_write(flow: &FlowEntry4) -> Result<Place, Refusal> {
-    let words = flow.key().words();
-    let place = vacancy(words)?;
-    let Some(entry) = at(place) else { return Err(Refusal::Full) };
-    let generation = word(entry, GENERATION);
-    let free = read(generation);
-    if free as u32 != FREE || !compare_and_swap(generation, free, u64::from(CLAIMED)) {
-        return Err(Refusal::Exists);
-    }
-    // SAFETY: the claim makes the entry this CPU's own until it is published.
-    unsafe {
-        word(entry, PORTS)
-            .write_volatile(words[1] | u64::from(flow.vpc) << 48 | u64::from(flow.tcp_seen) << 56);
-        word(entry, KEY).write_volatile(words[0]);
-    }
-    barrier();
-    if stands_twice(words, place) {
-        release(place);
-        return Err(Refusal::Exists);
-    }
-    // SAFETY: as above. `spilled` is the group's and stays.
-    unsafe {
-        (*entry).address = flow.address;
-        (*entry).port = flow.port;
-        (*entry).packets_high = flow.packets_high;
-        (*entry).hop = flow.hop;
-        (*entry).opened = flow.opened;
-        (*entry).packets = flow.packets;
-        (*entry).bytes = flow.bytes;
-    }
-    swap(generation, u64::from(flow.generation) | u64::from(flow.last_seen) << 32);
-    Ok(place)
-}
-
-/// The first free place for a key that has no flow yet.
-#[inline(always)]
-fn vacancy(words: [u64; 2]) -> Result<Place, Refusal> {
-    let mut vacant = None;
-    let mut search = Search::new(words);
-    while let Some((group, first)) = search.next() {
-        let mut step = 0;
-        while step < GROUP_ENTRIES {
-            let number = search.probe.entry(step);
-            let entry = first.wrapping_add(bound::<IN_GROUP>(number as usize));
-            if read(word(entry, GENERATION)) as u32 == FREE {
-                vacant = vacant.or(Some(group * GROUP_ENTRIES + number));
-            } else if holds(entry, words) {
-                return Err(Refusal::Exists);
-            }
-            step += 1;
-        }
-        if vacant.is_none() {
-            search.spill(first);
-        }
-    }
-    vacant.ok_or(Refusal::Full)
-}
-
-/// Whether another place than `own` has the key, claimed or in use.
-#[inline(always)]
-fn stands_twice(words: [u64; 2], own: Place) -> bool {
-    let mut search = Search::new(words);
-    while let Some((group, first)) = search.next() {
-        let mut number = 0;
-        while number < GROUP_ENTRIES {
-            let entry = first.wrapping_add(number as usize);
-            let other = group * GROUP_ENTRIES + number != own;
-            if other && holds(entry, words) && read(word(entry, GENERATION)) as u32 != FREE {
-                return true;
-            }
-            number += 1;
-        }
-    }
-    false
 }
 
 /// Frees the entry at `place`, whose flow is this CPU's to end.
 #[inline(always)]
 pub fn release(place: Place) {
-    if let Some(entry) = at(place) {
-        vacate(entry);
-    }
+    claim::release(Flows4, place);
 }
 
 /// Frees an entry whose flow is this CPU's to end.
 #[inline(always)]
 pub fn vacate(entry: *mut FlowEntry4) {
-    // SAFETY: a word of a map value; readers compare it and find nothing.
-    unsafe { word(entry, KEY).write_volatile(0) };
-    swap(word(entry, GENERATION), FREE.into());
+    claim::vacate(words_of(entry));
 }
 
 /// Replaces the generation of a flow that was seen at `last_seen`, if neither has changed meanwhile.
 #[inline(always)]
 pub fn replace_generation(entry: *mut FlowEntry4, last_seen: u32, old: u32, new: u32) -> bool {
-    let seen = u64::from(last_seen) << 32;
-    compare_and_swap(word(entry, GENERATION), seen | u64::from(old), seen | u64::from(new))
+    claim::replace_generation(words_of(entry), last_seen, old, new)
 }
 
-/// The groups that a key may stand in, each with its first entry, as far as flows have gone on from one to the next.
-struct Search {
-    probe: Probe,
-    following: Probe,
-    probes: u32,
-    more: bool,
-}
+/// `FLOWS4`, as [`claim`] sees it.
+#[derive(Clone, Copy)]
+struct Flows4;
 
-impl Search {
+impl Table for Flows4 {
+    type Entry = MapWords;
+
     #[inline(always)]
-    fn new(words: [u64; 2]) -> Self {
-        let probe = first_probe(words);
-        Self { probe, following: probe, probes: 0, more: true }
+    fn probe(self, words: [u64; 2]) -> Probe {
+        first_probe(words)
     }
 
     #[inline(always)]
-    fn next(&mut self) -> Option<(u32, *mut FlowEntry4)> {
-        if !self.more || self.probes == MAX_PROBES {
-            return None;
+    fn group(self, probe: Probe) -> u32 {
+        group(probe)
+    }
+
+    #[inline(always)]
+    fn entry(self, group: u32, number: u32) -> Option<MapWords> {
+        entry(group, number).map(words_of)
+    }
+
+    #[inline(always)]
+    fn has_spilled(self, group: u32) -> bool {
+        entry(group, 0).is_some_and(has_spilled)
+    }
+
+    #[inline(always)]
+    fn spill(self, group: u32) {
+        if let Some(first) = entry(group, 0) {
+            // SAFETY: a byte of a map value that is only ever set to 1.
+            unsafe { (&raw mut (*first).spilled).write_volatile(1) }
         }
-        self.probes += 1;
-        self.probe = self.following;
-        self.following = self.probe.next();
-        let group = group(self.probe);
-        let first = entry(group, 0)?;
-        self.more = has_spilled(first);
-        Some((group, first))
     }
 
-    /// Goes on from the group whose first entry this is, and has all who search go on from it.
     #[inline(always)]
-    fn spill(&mut self, first: *mut FlowEntry4) {
-        self.more = true;
-        // SAFETY: a byte of a map value that is only ever set to 1.
-        unsafe { (&raw mut (*first).spilled).write_volatile(1) }
+    fn fill(self, entry: MapWords, flow: &FlowEntry4) {
+        let entry = entry.pointer().cast::<FlowEntry4>();
+        // SAFETY: a map value that this CPU has claimed. `spilled` is the group's and stays.
+        unsafe {
+            (*entry).address = flow.address;
+            (*entry).port = flow.port;
+            (*entry).packets_high = flow.packets_high;
+            (*entry).hop = flow.hop;
+            (*entry).opened = flow.opened;
+            (*entry).packets = flow.packets;
+            (*entry).bytes = flow.bytes;
+        }
     }
+}
+
+#[inline(always)]
+fn words_of(entry: *mut FlowEntry4) -> MapWords {
+    MapWords::new(entry.cast())
 }
 
 /// The entry at `place`.
@@ -289,31 +212,20 @@ fn entry(group: u32, number: u32) -> Option<*mut FlowEntry4> {
     Some(group.wrapping_add(bound::<IN_GROUP>(number as usize)))
 }
 
-#[inline(always)]
-fn word(entry: *mut FlowEntry4, number: usize) -> *mut u64 {
-    entry.cast::<u64>().wrapping_add(number)
-}
-
-#[inline(always)]
-fn read(word: *mut u64) -> u64 {
-    // SAFETY: an aligned word of a map value.
-    unsafe { word.read_volatile() }
-}
-
 /// Whether the entry has this key, be it in use or not.
 #[inline(always)]
 pub fn holds(entry: *mut FlowEntry4, words: [u64; 2]) -> bool {
-    read(word(entry, KEY)) == words[0] && read(word(entry, PORTS)) & KEY_BITS == words[1]
+    claim::holds(words_of(entry), words)
 }
 
 /// 1 if the entry has another key, 0 if it has this one, without a branch.
 #[inline(always)]
 fn differs(entry: *mut FlowEntry4, words: [u64; 2]) -> u64 {
-    let difference = (read(word(entry, KEY)) ^ words[0]) | ((read(word(entry, PORTS)) ^ words[1]) & KEY_BITS);
-    is_not_zero(difference)
+    let entry = words_of(entry);
+    is_not_zero((entry.load(KEY) ^ words[0]) | ((entry.load(PORTS) ^ words[1]) & KEY_BITS))
 }
 
 #[inline(always)]
 fn is_flow(entry: *mut FlowEntry4) -> bool {
-    holds_flow(read(word(entry, GENERATION)) as u32)
+    holds_flow(words_of(entry).load(GENERATION) as u32)
 }

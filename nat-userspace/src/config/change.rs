@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use nat_common::pool::MAX_RANGES;
+use nat_common::pool::MAX_ELASTIC_IPS;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -102,7 +102,9 @@ pub enum ChangeError {
         gateway: String,
     },
     /// The data plane has no room for it.
-    #[error("NAT gateways hold {MAX_RANGES} Elastic IPs already, draining ones included; remove one first")]
+    #[error(
+        "NAT gateways hold {MAX_ELASTIC_IPS} Elastic IPs already, draining ones included; remove one first"
+    )]
     Full,
     /// Its ports are none.
     #[error("{message}; {remedy}")]
@@ -141,7 +143,11 @@ impl Config {
         if let Some(place) = internal_place(&config, &elastic_ip) {
             return Err(ChangeError::Internal { address, place });
         }
-        if config.addresses().count() > MAX_RANGES as usize { Err(ChangeError::Full) } else { Ok(config) }
+        if config.addresses().count() > MAX_ELASTIC_IPS as usize {
+            Err(ChangeError::Full)
+        } else {
+            Ok(config)
+        }
     }
 
     /// This configuration without the Elastic IP `address`.

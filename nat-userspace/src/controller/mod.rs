@@ -12,7 +12,7 @@ mod run;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use nat_common::pool::MAX_RANGES;
+use nat_common::pool::MAX_ELASTIC_IPS;
 
 use crate::{
     api::{Api, socket},
@@ -58,7 +58,7 @@ impl Desired {
 
     /// Whether there are more Elastic IPs than the data plane has room for.
     fn has_too_many(&self) -> bool {
-        self.config.addresses().count() + self.draining.len() > MAX_RANGES as usize
+        self.config.addresses().count() + self.draining.len() > MAX_ELASTIC_IPS as usize
     }
 }
 

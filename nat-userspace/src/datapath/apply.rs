@@ -7,7 +7,7 @@ use nat_common::{
     config::{Ageing, Interface, SLOTS, VlanKey, slot},
     flow::{ENDING, UNJUDGED, raw},
     nacl::{MAX_NACLS, MAX_PORT_RANGES},
-    pool::{ElasticIpKey, MAX_GATEWAYS, MAX_RANGES},
+    pool::{ElasticIpKey, MAX_ELASTIC_IPS, MAX_GATEWAYS, MAX_RANGES},
     route::{Prefix, SCOPE_BITS, scope},
     rss::MAX_DEVICES,
 };
@@ -120,6 +120,10 @@ impl Maps {
         for (number, gateway) in plan.gateways.iter().enumerate() {
             let index = slot * MAX_GATEWAYS + number as u32;
             self.gateways.set(index, gateway, 0).map_err(DatapathError::access("write", "GATEWAYS"))?;
+        }
+        for (number, lent) in plan.lent.iter().enumerate() {
+            let index = slot * MAX_ELASTIC_IPS + number as u32;
+            self.lent.set(index, lent, 0).map_err(DatapathError::access("write", "LENT"))?;
         }
         for (number, range) in plan.pool.iter().enumerate() {
             let index = slot * MAX_RANGES + number as u32;

@@ -7,7 +7,7 @@ use aya::{
     maps::{Map, MapData, RingBuf},
     programs::{SchedClassifier, Xdp},
 };
-use nat_common::config::Ageing;
+use nat_common::{config::Ageing, ports};
 
 use super::{
     DatapathError, Maps, Pins,
@@ -80,6 +80,7 @@ impl Datapath {
         let flows = pins.map(|pins| pins.map(table::NAME));
         let hash = table::hash(flows.as_deref(), options.max_sessions)?;
         let groups = hash.groups as u32;
+        let buckets = ports::buckets(groups);
         let mut loader = EbpfLoader::new();
         loader
             .map_max_entries(table::NAME, table::entries(options.max_sessions))
@@ -87,6 +88,9 @@ impl Datapath {
             .map_max_entries("DEVICES", MAX_INTERFACES)
             .override_global("FLOW_SECRET", &hash.secret, true)
             .override_global("FLOW_GROUPS", &groups, true)
+            .map_max_entries("BUSY", buckets)
+            .map_max_entries("PORTS4", buckets * ports::BUCKET)
+            .override_global("BUSY_BUCKETS", &buckets, true)
             .override_global("AYA_LOG_LEVEL", &options.log_level, false);
         if let Some(pins) = pins {
             for name in PINNED {
@@ -270,7 +274,7 @@ fn pinned_applied(path: &Path) -> Result<MapData, DatapathError> {
 }
 
 /// The maps of the object that are pinned; the scratch buffer and the logs belong to one load.
-const PINNED: [&str; 22] = [
+const PINNED: [&str; 25] = [
     table::NAME,
     "GENERATION",
     "CONFIG",
@@ -284,7 +288,10 @@ const PINNED: [&str; 22] = [
     "NACL_PREFIXES",
     "NACL_PORTS",
     "GATEWAYS",
+    "LENT",
     "POOL",
+    "BUSY",
+    "PORTS4",
     "RSS",
     "ELASTIC_IPS",
     "AGEING",

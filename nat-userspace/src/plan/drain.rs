@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use nat_common::{
     flow::raw,
-    pool::{self, MAX_RANGES},
+    pool::{self, MAX_ELASTIC_IPS},
 };
 use serde::{Deserialize, Serialize};
 
@@ -55,7 +55,7 @@ pub fn draining(before: &Config, draining: &[Draining], after: &Config, now: u64
     let begin = |address| Draining::begin(before, address, now, after.drain);
     let begun = before.addresses().filter_map(begin).filter(|_| drains);
     let all = draining.iter().cloned().chain(begun);
-    let room = (MAX_RANGES as usize).saturating_sub(after.addresses().count());
+    let room = (MAX_ELASTIC_IPS as usize).saturating_sub(after.addresses().count());
     all.filter(|drain| after.may_drain(&drain.elastic_ip, &drain.nat_gateway)).take(room).collect()
 }
 
@@ -134,10 +134,8 @@ mod tests {
         let mut plan = Plan::new(&one, &facts()).unwrap();
         let known = draining(&two, &[], &one, 0);
         plan.add_draining(&one, &facts(), &known);
-        assert_eq!(
-            plan.pool.iter().map(|range| range.address).collect::<Vec<_>>(),
-            [address("203.0.113.11")]
-        );
+        let lent: Vec<_> = plan.lent.iter().map(|lent| lent.address).collect();
+        assert_eq!(lent, [address("203.0.113.11")]);
         assert_eq!(plan.elastic_ips[&address("203.0.113.10")].gateway, 0);
         assert_eq!(plan.announced, [(2, FIRST)], "the other one is routed");
     }

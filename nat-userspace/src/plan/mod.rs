@@ -15,7 +15,7 @@ use nat_common::{
     config::{self as map, Role},
     flow::{MAX_IFINDEX, raw},
     nacl::MAX_PORT_RANGES,
-    pool::{ElasticIp, Gateway, PortRange},
+    pool::{ElasticIp, Gateway, Lent, PortRange},
     route::{self, Target},
     rss::Rss,
 };
@@ -128,6 +128,8 @@ pub struct Plan {
     pub nacls: CompiledNacls,
     /// `GATEWAYS`.
     pub gateways: Vec<Gateway>,
+    /// `LENT`.
+    pub lent: Vec<Lent>,
     /// `POOL`.
     pub pool: Vec<PortRange>,
     /// `RSS`.
@@ -169,14 +171,11 @@ impl Plan {
             let Some(subnet) = config.subnet(&gateway.subnet) else { continue };
             let interface = find(facts, &subnet.interface)?;
             self.role(interface, facts).flags |= Role::EXTERNAL;
-            let first = self.pool.len() as u32;
+            let first = self.lent.len() as u32;
             for elastic_ip in gateway.elastic_ips.iter().filter_map(|address| config.elastic_ip(*address)) {
                 let address = raw(elastic_ip.address);
-                self.pool.push(PortRange {
-                    address,
-                    first: elastic_ip.first_port,
-                    last: elastic_ip.last_port,
-                });
+                let range = PortRange { first: elastic_ip.first_port, last: elastic_ip.last_port };
+                self.lend(address, &[range]);
                 let shared = u16::from(facts.locals.contains(&elastic_ip.address.into()));
                 self.elastic_ips.insert(address, ElasticIp { gateway: self.gateways.len() as u16, shared });
                 if elastic_ip.arp == Arp::Announce {
@@ -185,7 +184,7 @@ impl Plan {
             }
             self.gateways.push(Gateway {
                 first,
-                count: self.pool.len() as u32 - first,
+                count: self.lent.len() as u32 - first,
                 nacl: number_of(&config.nacls, |nacl| nacl.name == subnet.nacl),
                 flags: if gateway.nacl_both_sides { Gateway::NACL_BOTH_SIDES } else { 0 },
                 rss: 0,
@@ -193,6 +192,14 @@ impl Plan {
             });
         }
         Ok(())
+    }
+
+    /// Lends the ports of these ranges of `address`, which is in network order.
+    fn lend(&mut self, address: u32, ranges: &[PortRange]) {
+        let first = self.pool.len() as u32;
+        let ports = ranges.iter().map(|range| u32::from(range.last - range.first) + 1).sum();
+        self.lent.push(Lent { address, first, count: ranges.len() as u32, ports });
+        self.pool.extend_from_slice(ranges);
     }
 
     fn add_subnets(&mut self, config: &Config, facts: &HostFacts) -> Result<(), PlanError> {

@@ -116,8 +116,12 @@ fn one_interface_for_both_sides_has_an_address_for_each() {
 fn elastic_ips_become_port_ranges_of_their_gateway() {
     let plan = plan();
     assert_eq!((plan.gateways[0].first, plan.gateways[0].count, plan.gateways[0].ifindex), (0, 2, 2));
-    assert_eq!(plan.pool[0], PortRange { address: address("203.0.113.10"), first: 1_024, last: 65_535 });
-    assert_eq!(plan.pool[1], PortRange { address: address("203.0.113.11"), first: 2_000, last: 2_999 });
+    assert_eq!(plan.lent[0], Lent { address: address("203.0.113.10"), first: 0, count: 1, ports: 64_512 });
+    assert_eq!(plan.lent[1], Lent { address: address("203.0.113.11"), first: 1, count: 1, ports: 1_000 });
+    assert_eq!(
+        plan.pool,
+        [PortRange { first: 1_024, last: 65_535 }, PortRange { first: 2_000, last: 2_999 }]
+    );
     assert_eq!(plan.announced, [(2, "203.0.113.10".parse().unwrap())], "a routed one is not announced");
 }
 

@@ -47,6 +47,12 @@ pub fn replied(frame: impl Into<Vec<u8>>) -> Expected {
     Expected { verdict: Verdict::Tx, ..forwarded(frame, ("replied_packets", "replied_bytes")) }
 }
 
+/// The packet is refused, and its sender told by this frame.
+#[must_use]
+pub fn refused(reason: DropReason, frame: impl Into<Vec<u8>>) -> Expected {
+    Expected { verdict: Verdict::Tx, frame: Some(frame.into()), ..dropped(reason) }
+}
+
 /// The packet goes to the host's stack, unchanged.
 #[must_use]
 pub fn stack() -> Expected {

@@ -68,9 +68,15 @@ impl Layout {
     /// Two Elastic IPs of one NAT gateway, `203.0.113.10` and `203.0.113.11`, with these ports each.
     #[must_use]
     pub fn with_two_elastic_ips(ports: &str) -> Self {
+        Self::with_elastic_ips(&["203.0.113.10", "203.0.113.11"], ports)
+    }
+
+    /// These Elastic IPs of one NAT gateway, with these ports each.
+    #[must_use]
+    pub fn with_elastic_ips(addresses: &[&str], ports: &str) -> Self {
         Self {
-            elastic_ips: elastic_ip("203.0.113.10", ports) + &elastic_ip("203.0.113.11", ports),
-            nat_gateways: nat_gateway("nat-a", r#"203.0.113.10", "203.0.113.11"#),
+            elastic_ips: addresses.iter().map(|address| elastic_ip(address, ports)).collect(),
+            nat_gateways: nat_gateway("nat-a", &addresses.join("\", \"")),
             ..Self::default()
         }
     }

@@ -123,7 +123,7 @@ impl Rig {
     /// If the kernel refuses anything.
     #[must_use]
     pub fn on(network: Network, layout: &Layout) -> Self {
-        let mut rig = Self::load(network, layout.config().max_sessions, None);
+        let mut rig = Self::load(network, sessions(layout), None);
         rig.apply(layout);
         rig
     }
@@ -150,8 +150,7 @@ impl Rig {
         network.build();
         enable_fib_lookup().expect("/proc/sys is writable");
         let facts = read_facts();
-        // The default of 262,144 sessions would take longer to allocate than most tests run.
-        let options = LoadOptions { max_sessions: max_sessions.min(16_384), log_level: 0 };
+        let options = LoadOptions { max_sessions, log_level: 0 };
         let datapath = match pins {
             Some(pins) => Datapath::pinned(&options, pins),
             None => Datapath::private(&options),
@@ -378,6 +377,15 @@ fn addressed(side: Side, mut frame: Vec<u8>) -> Vec<u8> {
         frame[..6].copy_from_slice(&side.mac());
     }
     frame
+}
+
+/// Room for so many sessions. The default would take longer to allocate than most tests run.
+fn sessions(layout: &Layout) -> u32 {
+    const DEFAULT: u32 = 262_144;
+    match layout.config().max_sessions {
+        DEFAULT => 16_384,
+        asked => asked,
+    }
 }
 
 /// The data plane keeps state per CPU.

@@ -7,8 +7,8 @@ use std::{
 
 use DropReason as Reason;
 use natgw_tests::datapath::{
-    Side::{External, Internal},
-    flags::SYN,
+    Side::{External, Internal, InternalB},
+    flags::{RST, SYN},
     *,
 };
 
@@ -19,7 +19,9 @@ super::tests![
     one_port_serves_every_protocol_toward_one_remote,
     a_range_of_four_ports_opens_four_sessions_toward_one_remote,
     a_range_is_used_to_its_last_port,
-    the_last_ports_of_a_large_range_are_found_by_retransmission,
+    all_64512_ports_of_an_elastic_ip_are_lent_toward_one_remote_and_a_freed_one_again,
+    four_elastic_ips_open_258048_sessions_toward_one_remote,
+    a_port_whose_session_is_over_is_lent_before_it_is_aged,
     a_host_keeps_its_elastic_ip_whatever_it_talks_to,
     a_host_moves_to_the_next_elastic_ip_when_its_own_has_no_port_left,
     hosts_are_spread_over_the_elastic_ips,
@@ -40,8 +42,17 @@ fn lend(rig: &mut Rig, packet: &Packet) -> SocketAddrV4 {
     lent
 }
 
-fn exhausted(tries: u64) -> Expected {
-    dropped(Reason::ErrorPortAllocation).moves("port_tries", tries).moves("hop_lookups", 1)
+/// The packet finds no port after so many tries, and its sender gets communication administratively prohibited.
+fn exhausted(packet: &Packet, tries: u64) -> Expected {
+    let answer = packet.answered(INTERNAL_ADDRESS, 3, 13, 0);
+    let refused = refused(Reason::ErrorPortAllocation, &answer).moves("hop_lookups", 1);
+    if tries == 0 { refused } else { refused.moves("port_tries", tries) }
+}
+
+/// Lets a packet come that finds no port.
+#[track_caller]
+fn find_exhausted(rig: &mut Rig, packet: &Packet, tries: u64) {
+    rig.expect(Internal, packet, exhausted(packet, tries));
 }
 
 fn ports_stay_within_the_range_of_the_elastic_ip() {
@@ -86,8 +97,8 @@ fn a_range_of_four_ports_opens_four_sessions_toward_one_remote() {
     let lent: BTreeSet<_> =
         (1..=4).map(|port| lend(&mut rig, &tcp(HOST, port, REMOTE, 443, SYN)).port()).collect();
     assert_eq!(lent, (40_000..=40_003).collect());
-    rig.expect(Internal, &tcp(HOST, 5, REMOTE, 443, SYN), exhausted(4));
-    rig.expect(Internal, &tcp(SECOND_HOST, 1, REMOTE, 443, SYN), exhausted(4));
+    find_exhausted(&mut rig, &tcp(HOST, 5, REMOTE, 443, SYN), 4);
+    find_exhausted(&mut rig, &tcp(SECOND_HOST, 1, REMOTE, 443, SYN), 4);
     lend(&mut rig, &tcp(HOST, 5, REMOTE_2, 443, SYN));
     lend(&mut rig, &tcp(HOST, 5, REMOTE, 444, SYN));
     lend(&mut rig, &udp(HOST, 5, REMOTE, 443));
@@ -99,18 +110,81 @@ fn a_range_is_used_to_its_last_port() {
     let lent: BTreeSet<_> =
         (1..=2_048).map(|port| lend(&mut rig, &udp(HOST, port, REMOTE, 53)).port()).collect();
     assert_eq!(lent, (20_000..=22_047).collect());
-    rig.expect(Internal, &udp(HOST, 2_049, REMOTE, 53), exhausted(2_048));
+    let one_more = udp(HOST, 2_049, REMOTE, 53);
+    assert_eq!(rig.send(Internal, &one_more).verdict, Verdict::Tx.at_this_hook());
+    find_exhausted(&mut rig, &one_more, 0);
 }
 
-fn the_last_ports_of_a_large_range_are_found_by_retransmission() {
-    const PORTS: u16 = 8_192;
-    let mut rig = Rig::with(&Layout::with_ports("20000-28191"));
-    for port in 1..=PORTS {
-        let packet = udp(HOST, port, REMOTE, 53);
-        let opened = (0..200).any(|_| rig.send(Internal, &packet).verdict == Verdict::Redirect);
-        assert!(opened, "session {port} found no port of {PORTS}: {:?}", rig.state().drops());
+/// Opens `count` TCP sessions toward one remote, each at its first packet; the endpoints that they were lent.
+fn fill(rig: &mut Rig, count: u32) -> BTreeSet<SocketAddrV4> {
+    let hosts = (2..=251).map(|last| Ipv4Addr::new(10, 0, 1, last));
+    let sources = hosts.flat_map(|host| (1_024..=u16::MAX).map(move |port| (host, port)));
+    let lent = sources.take(count as usize).map(|(host, port)| {
+        let outcome = rig.send(Internal, &tcp(host, port, REMOTE, 443, SYN));
+        assert_eq!(outcome.verdict, Verdict::Redirect, "{host}:{port}: {:?}", rig.state().drops());
+        source(&outcome.frame)
+    });
+    lent.collect()
+}
+
+fn source(frame: &[u8]) -> SocketAddrV4 {
+    let address: [u8; 4] = frame[26..30].try_into().expect("four bytes");
+    SocketAddrV4::new(address.into(), u16::from_be_bytes([frame[34], frame[35]]))
+}
+
+/// A SYN of a host of the second subnet finds no port, and once that is known, without trying any.
+#[track_caller]
+fn find_another_exhausted(rig: &mut Rig, port: u16) {
+    let packet = tcp(HOST_B, port, REMOTE, 443, SYN);
+    assert_eq!(rig.send(InternalB, &packet).verdict, Verdict::Tx.at_this_hook());
+    let answer = packet.answered(INTERNAL_B_ADDRESS, 3, 13, 0);
+    rig.expect(InternalB, &packet, refused(Reason::ErrorPortAllocation, &answer).moves("hop_lookups", 1));
+}
+
+fn all_64512_ports_of_an_elastic_ip_are_lent_toward_one_remote_and_a_freed_one_again() {
+    let limits = "[gateway]\nmax_sessions = 80000\n[timeouts]\ntcp_closing = 5\n".to_owned();
+    let mut rig = Rig::with(&Layout { limits, ..Layout::with_ports("1024-65535") });
+    let lent = fill(&mut rig, 64_512);
+    assert_eq!(lent.len(), 64_512);
+    assert!(lent.iter().all(|lent| *lent.ip() == ELASTIC_IP && lent.port() >= 1_024));
+    for port in 1..=3 {
+        find_another_exhausted(&mut rig, port);
     }
-    assert_eq!(rig.state().counter("sessions_opened"), u64::from(PORTS));
+    // Toward another remote, and by another protocol, everything is free.
+    lend(&mut rig, &tcp(HOST_B, 1, REMOTE_2, 443, SYN));
+    lend(&mut rig, &udp(HOST_B, 1, REMOTE, 443));
+    // One ends, and its port is the next session's.
+    let reset = rig.send(Internal, &tcp([10, 0, 1, 2].into(), 5_000, REMOTE, 443, RST));
+    assert_eq!(rig.age(10), (1, 0));
+    assert_eq!(lend(&mut rig, &tcp(HOST_B, 1, REMOTE, 443, SYN)), source(&reset.frame));
+    for port in 2..=4 {
+        find_another_exhausted(&mut rig, port);
+    }
+}
+
+fn four_elastic_ips_open_258048_sessions_toward_one_remote() {
+    let limits = "[gateway]\nmax_sessions = 300000\n".to_owned();
+    let addresses = ["203.0.113.10", "203.0.113.11", "203.0.113.12", "203.0.113.13"];
+    let mut rig = Rig::with(&Layout { limits, ..Layout::with_elastic_ips(&addresses, "1024-65535") });
+    assert_eq!(fill(&mut rig, 258_048).len(), 258_048);
+    find_another_exhausted(&mut rig, 1);
+}
+
+fn a_port_whose_session_is_over_is_lent_before_it_is_aged() {
+    let limits = "[timeouts]\nudp = 1\n".to_owned();
+    let mut rig = Rig::with(&Layout { limits, ..Layout::with_ports("40000-40003") });
+    for port in 1..=4 {
+        lend(&mut rig, &udp(HOST, port, REMOTE, 53));
+    }
+    find_exhausted(&mut rig, &udp(HOST, 5, REMOTE, 53), 4);
+    std::thread::sleep(std::time::Duration::from_millis(3_300));
+    // One is seen once more, and is not over.
+    rig.send(Internal, &udp(HOST, 1, REMOTE, 53));
+    for port in 5..=7 {
+        lend(&mut rig, &udp(HOST, port, REMOTE, 53));
+    }
+    find_exhausted(&mut rig, &udp(HOST, 8, REMOTE, 53), 4);
+    assert_eq!((rig.state().counter("sessions_released"), rig.sessions().len()), (3, 4));
     assert_eq!(rig.state().half_open(), []);
 }
 
@@ -132,7 +206,7 @@ fn a_host_moves_to_the_next_elastic_ip_when_its_own_has_no_port_left() {
     assert_eq!(lent[0].ip(), lent[1].ip());
     assert_eq!(lent[2].ip(), lent[3].ip());
     assert_eq!(lent.iter().collect::<BTreeSet<_>>().len(), 4);
-    rig.expect(Internal, &udp(HOST, 5, REMOTE, 53), exhausted(4));
+    find_exhausted(&mut rig, &udp(HOST, 5, REMOTE, 53), 4);
     assert_eq!(lend(&mut rig, &udp(HOST, 5, REMOTE_2, 53)).ip(), lent[0].ip(), "its own comes first");
 }
 
@@ -156,8 +230,8 @@ fn a_full_table_opens_no_session_and_leaves_nothing_half_open() {
         let before = rig.state();
         let outcome = rig.send(Internal, &udp(HOST, port, REMOTE, 53));
         let change = rig.state().since(&before);
-        if outcome.verdict == Verdict::Drop {
-            assert_eq!((change.opened, change.drops), (0, [("table_full", 1)].into()));
+        if change.opened == 0 {
+            assert_eq!(change.drops, [("table_full", 1)].into());
             refused += 1;
         } else {
             assert_eq!((outcome.verdict, change.opened), (Verdict::Redirect, 2));
@@ -177,7 +251,7 @@ fn a_full_table_opens_no_session_and_leaves_nothing_half_open() {
 fn a_released_port_is_used_again() {
     let mut rig = Rig::standard();
     rig.open(&udp(HOST, 5000, REMOTE, 53));
-    rig.expect(Internal, &udp(SECOND_HOST, 5000, REMOTE, 53), exhausted(1));
+    find_exhausted(&mut rig, &udp(SECOND_HOST, 5000, REMOTE, 53), 1);
     rig.age(350);
     let (_, answer) = rig.establish(&udp(SECOND_HOST, 5000, REMOTE, 53));
     rig.expect(External, &answer, inbound(&answer.delivered(SECOND_HOST, 5000)));

@@ -1,7 +1,7 @@
 //! What the data plane's maps can hold.
 
 use nat_common::nacl::{MAX_NACLS, MAX_RULES, MAX_RULES_PER_LIST};
-use nat_common::pool::{MAX_GATEWAYS, MAX_RANGES};
+use nat_common::pool::{MAX_ELASTIC_IPS, MAX_GATEWAYS};
 use nat_common::route::{MAX_ROUTES, MAX_SUBNETS};
 
 use crate::config::error::Problem;
@@ -25,7 +25,7 @@ pub(super) fn check(document: &Document, config: &Config, source: &Source<'_>) -
     let gateways = config.nat_gateways.iter().zip(&document.nat_gateways);
     limits.total("nat gateways", MAX_GATEWAYS, gateways.clone().map(|(_, raw)| (1, raw.span())));
     let addresses = gateways.map(|(gateway, raw)| (gateway.elastic_ips.len(), raw.span()));
-    limits.total("elastic ips of nat gateways", MAX_RANGES, addresses);
+    limits.total("elastic ips of nat gateways", MAX_ELASTIC_IPS, addresses);
 
     let tables = config.route_tables.iter().zip(&document.route_tables);
     let routes = tables.map(|(table, raw)| (table.routes.len(), raw.span()));
