@@ -76,7 +76,12 @@ impl Client {
         self.request(Method::DELETE, &format!("/v1/elastic-ips/{address}{query}"), Vec::new()).await
     }
 
-    async fn request(&self, method: Method, path: &str, body: Vec<u8>) -> Result<Changed, ClientError> {
+    pub(super) async fn request(
+        &self,
+        method: Method,
+        path: &str,
+        body: Vec<u8>,
+    ) -> Result<Changed, ClientError> {
         let stream = self.connect().await?;
         let (status, body) = exchange(stream, method, path, body).await.map_err(ClientError::Broken)?;
         if status.is_success() {

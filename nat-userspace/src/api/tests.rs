@@ -1,6 +1,9 @@
 //! The API's names and texts, and both of its ends on one socket.
 
+use std::net::Ipv4Addr;
 use std::path::Path;
+
+use hyper::Method;
 
 use super::*;
 use crate::{config::NewElasticIp, report::ElasticIpState};
@@ -20,8 +23,12 @@ fn a_time_to_drain_is_seconds_with_or_without_units_or_now() {
     assert_eq!(["", "soon", "-1", "1500ms", "32days"].map(seconds), [None; 5]);
 }
 
-/// Asks a controller that answers every call by `answer`.
-async fn asked(name: &str, answer: fn(Request) -> Answer) -> [Result<Changed, ClientError>; 3] {
+/// Has `ask` talk to a controller that answers every call by `answer`, and once more when it has ended.
+async fn asked<T>(
+    name: &str,
+    answer: fn(Request) -> Answer,
+    ask: impl AsyncFnOnce(&Client) -> T,
+) -> (T, Result<Changed, ClientError>) {
     let pin_dir = std::env::temp_dir().join(format!("natgw-api-{name}-{}", std::process::id()));
     let client = Client { socket: pin_dir.join("api.sock"), pin_dir: pin_dir.clone() };
     let mut api = Api::at(client.socket.clone()).unwrap();
@@ -30,15 +37,19 @@ async fn asked(name: &str, answer: fn(Request) -> Answer) -> [Result<Changed, Cl
             let _ = sender.send(answer(request));
         }
     });
-    let address = [203, 0, 113, 11].into();
-    let wanted = NewElasticIp { address, nat_gateway: None, arp: None, ports: None };
-    let added = client.add(&wanted).await;
-    let removed = client.remove(address, Some(DrainTime { seconds: 3 })).await;
+    let answers = ask(&client).await;
     controller.abort();
     let _ = controller.await;
-    let afterwards = client.remove(address, None).await;
+    let afterwards = client.remove(ADDRESS, None).await;
     std::fs::remove_dir(&pin_dir).unwrap();
-    [added, removed, afterwards]
+    (answers, afterwards)
+}
+
+const ADDRESS: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 11);
+const THREE_SECONDS: Option<DrainTime> = Some(DrainTime { seconds: 3 });
+
+fn wanted() -> NewElasticIp {
+    NewElasticIp { address: ADDRESS, nat_gateway: None, arp: None, ports: None }
 }
 
 fn in_order(request: Request) -> Answer {
@@ -56,9 +67,12 @@ fn in_order(request: Request) -> Answer {
 
 #[tokio::test]
 async fn what_the_client_asks_reaches_the_controller_and_its_answer_comes_back() {
-    let [added, removed, afterwards] = asked("answers", in_order).await;
-    assert_eq!(added.map(|changed| (changed.state, changed.generation)).unwrap(), (ElasticIpState::InUse, 7));
-    assert_eq!(removed.unwrap().seconds_left, Some(3));
+    let (answers, afterwards) = asked("answers", in_order, async |client| {
+        (client.add(&wanted()).await.unwrap(), client.remove(ADDRESS, THREE_SECONDS).await.unwrap())
+    })
+    .await;
+    assert_eq!((answers.0.state, answers.0.generation), (ElasticIpState::InUse, 7));
+    assert_eq!((answers.1.state, answers.1.seconds_left), (ElasticIpState::Draining, Some(3)));
     assert!(matches!(afterwards, Err(ClientError::NoController(_))), "the socket goes with the controller");
 }
 
@@ -68,9 +82,39 @@ async fn a_refusal_comes_back_with_its_message_and_a_failure_is_told_from_it() {
         Request::Add(_) => Err(Refusal::new(Kind::Conflict, "no; because")),
         Request::Remove(..) | Request::ElasticIps => Err(Refusal::new(Kind::Failure, "a map is gone")),
     };
-    let [added, removed, _] = asked("refusals", refuse).await;
+    let ((added, removed), _) = asked("refusals", refuse, async |client| {
+        (client.add(&wanted()).await, client.remove(ADDRESS, None).await)
+    })
+    .await;
     assert!(matches!(added, Err(ClientError::Refused(message)) if message == "no; because"));
     assert!(matches!(removed, Err(ClientError::Failed(message)) if message == "a map is gone"));
+}
+
+#[tokio::test]
+async fn what_cannot_be_understood_is_refused_in_json_before_the_controller_hears_of_it() {
+    let never = |request| Err(Refusal::new(Kind::Failure, format!("{request:?} has reached the controller")));
+    asked("nonsense", never, async |client| {
+        for (method, path, body, expected) in [
+            (Method::POST, "/v1/elastic-ips", "{", "EOF"),
+            (
+                Method::POST,
+                "/v1/elastic-ips",
+                r#"{"address": "203.0.113.11", "colour": 1}"#,
+                "unknown field `colour`",
+            ),
+            (Method::POST, "/v1/elastic-ips", r#"{"address": "nowhere"}"#, "invalid IPv4 address"),
+            (Method::DELETE, "/v1/elastic-ips/nowhere", "", "nowhere"),
+            (Method::DELETE, "/v1/elastic-ips/203.0.113.11?drain=soon", "", "soon is no time to drain"),
+            (Method::DELETE, "/v1/elastic-ips/203.0.113.11?now=1", "", "unknown field `now`"),
+            (Method::PUT, "/v1/elastic-ips", "", "does not take this method"),
+            (Method::GET, "/v2/elastic-ips", "", "there is no such path"),
+        ] {
+            let answer = client.request(method.clone(), path, body.into()).await;
+            let Err(ClientError::Refused(message)) = answer else { panic!("{method} {path}: {answer:?}") };
+            assert!(message.contains(expected), "{method} {path}: {message}");
+        }
+    })
+    .await;
 }
 
 #[tokio::test]
