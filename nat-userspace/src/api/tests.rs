@@ -93,7 +93,7 @@ async fn a_refusal_comes_back_with_its_message_and_a_failure_is_told_from_it() {
 #[tokio::test]
 async fn what_cannot_be_understood_is_refused_in_json_before_the_controller_hears_of_it() {
     let never = |request| Err(Refusal::new(Kind::Failure, format!("{request:?} has reached the controller")));
-    asked("nonsense", never, async |client| {
+    let ((), _) = asked("nonsense", never, async |client| {
         for (method, path, body, expected) in [
             (Method::POST, "/v1/elastic-ips", "{", "EOF"),
             (
