@@ -1,5 +1,6 @@
 //! The desired state: what the maps of the data plane hold for a configuration on this host. Pure.
 
+mod drain;
 mod nacl;
 mod rss;
 
@@ -20,6 +21,7 @@ use nat_common::{
 };
 use thiserror::Error;
 
+pub use drain::{Draining, draining};
 pub use nacl::CompiledNacls;
 pub use rss::SameQueue;
 
