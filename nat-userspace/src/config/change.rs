@@ -157,13 +157,18 @@ impl Config {
     /// [`ChangeError::Unknown`] if no NAT gateway uses it, [`ChangeError::Last`] if new sessions need it.
     pub fn without_elastic_ip(&self, address: Ipv4Addr) -> Result<Self, ChangeError> {
         let owner = self.owner(address).ok_or(ChangeError::Unknown { address })?;
-        if owner.elastic_ips.len() == 1 {
+        let is_last = |list: &[Ipv4Addr]| list == [address];
+        let common: Vec<_> = owner.common_elastic_ips().collect();
+        if is_last(&common) || owner.sources.iter().any(|source| is_last(&source.elastic_ips)) {
             return Err(ChangeError::Last { address, gateway: owner.name.clone() });
         }
         let mut config = self.clone();
         config.elastic_ips.retain(|known| known.address != address);
         for gateway in &mut config.nat_gateways {
             gateway.elastic_ips.retain(|known| *known != address);
+            for source in &mut gateway.sources {
+                source.elastic_ips.retain(|known| *known != address);
+            }
         }
         Ok(config)
     }

@@ -142,6 +142,8 @@ fn nat_gateway(elastic_ips: Vec<Spanned<String>>, span: &Span) -> Spanned<raw::N
         subnet: fixed("public", span),
         elastic_ips: Spanned::new(span.clone(), elastic_ips),
         nacl_both_sides: None,
+        strategy: None,
+        sources: Vec::new(),
     };
     Spanned::new(span.clone(), gateway)
 }

@@ -15,7 +15,7 @@ use super::raw::{self, Document};
 use super::scalar::Scalar;
 use super::source::{Report, Source};
 use super::{
-    Config, DEFAULT_DRAIN, DEFAULT_NACL, ElasticIp, NatGateway, Route, RouteTable, Subnet, Target, Timeouts,
+    Config, DEFAULT_DRAIN, DEFAULT_NACL, ElasticIp, NatGateway, OwnElasticIps, Route, RouteTable, Subnet, Target, Timeouts,
     Vpc,
 };
 
@@ -187,17 +187,38 @@ impl Lower<'_> {
             let message = format!("{name} is the name of a route's own target");
             self.report.add(raw.name.span(), &object, message, "give the nat gateway another name");
         }
-        if raw.elastic_ips.get_ref().is_empty() {
-            let remedy = "name at least one, as in [\"203.0.113.10\"]";
-            self.report.add(raw.elastic_ips.span(), &object, "has no elastic ip", remedy);
-        }
-        let addresses = raw.elastic_ips.get_ref().iter();
         NatGateway {
             name: name.clone(),
             subnet: raw.subnet.get_ref().clone(),
-            elastic_ips: addresses.filter_map(|address| self.address(&object, address)).collect(),
+            elastic_ips: self.addresses(&object, &raw.elastic_ips),
             nacl_both_sides: raw.nacl_both_sides.unwrap_or(false),
+            strategy: raw.strategy.unwrap_or_default(),
+            sources: self.sources(&object, &raw.sources),
         }
+    }
+
+    fn sources(&mut self, object: &str, raw: &[Spanned<raw::OwnElasticIps>]) -> Vec<OwnElasticIps> {
+        let mut sources: Vec<OwnElasticIps> = Vec::with_capacity(raw.len());
+        for source in raw.iter().map(Spanned::get_ref) {
+            let Some(cidr) = self.network(object, &source.cidr) else { continue };
+            if sources.iter().any(|known| known.cidr == cidr) {
+                let message = format!("source {cidr} stands there twice");
+                self.report.add(source.cidr.span(), object, message, "write its elastic ips into one list");
+            }
+            let elastic_ips =
+                self.addresses(&format!("{object}, source {cidr}"), &source.elastic_ips);
+            sources.push(OwnElasticIps { cidr, elastic_ips });
+        }
+        sources
+    }
+
+    /// A list of Elastic IPs, at least one.
+    fn addresses(&mut self, object: &str, list: &Spanned<Vec<Spanned<String>>>) -> Vec<Ipv4Addr> {
+        if list.get_ref().is_empty() {
+            let remedy = "name at least one, as in [\"203.0.113.10\"]";
+            self.report.add(list.span(), object, "has no elastic ip", remedy);
+        }
+        list.get_ref().iter().filter_map(|address| self.address(object, address)).collect()
     }
 
     fn route_table(&mut self, raw: &raw::RouteTable) -> RouteTable {

@@ -289,6 +289,45 @@ pub struct NatGateway {
     pub elastic_ips: Vec<Ipv4Addr>,
     /// Whether the subnet's NACL is also asked where traffic crosses to and from the private subnets.
     pub nacl_both_sides: bool,
+    /// With which of its Elastic IPs a session begins to look for a port.
+    #[serde(default)]
+    pub strategy: Strategy,
+    /// Sources with Elastic IPs of their own.
+    #[serde(default)]
+    pub sources: Vec<OwnElasticIps>,
+}
+
+impl NatGateway {
+    /// The Elastic IPs of whoever has none of their own.
+    pub fn common_elastic_ips(&self) -> impl Iterator<Item = Ipv4Addr> {
+        let own = |address: &Ipv4Addr| self.sources.iter().any(|source| source.elastic_ips.contains(address));
+        self.elastic_ips.iter().copied().filter(move |address| !own(address))
+    }
+}
+
+/// With which of a NAT gateway's Elastic IPs a session begins to look for a port; the others follow if that one has none
+/// left toward the destination.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Strategy {
+    /// By the private host, which keeps its Elastic IP whatever it talks to
+    #[default]
+    Paired,
+    /// By private host and destination
+    Hash,
+    /// One after the other
+    RoundRobin,
+    /// The one with the fewest sessions
+    LeastUsed,
+}
+
+/// Private hosts with Elastic IPs of their own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwnElasticIps {
+    /// The hosts; the longest prefix decides.
+    pub cidr: Ipv4Net,
+    /// Their Elastic IPs, at least one; nobody else's.
+    pub elastic_ips: Vec<Ipv4Addr>,
 }
 
 /// Where the packets of private subnets go.

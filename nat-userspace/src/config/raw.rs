@@ -8,7 +8,7 @@ use toml::de::{DeString, DeTable, DeValue, ValueDeserializer};
 use super::error::Problem;
 use super::scalar::Scalar;
 use super::source::{Report, Source, Span};
-use super::{Action, Arp, Mode};
+use super::{Action, Arp, Mode, Strategy};
 
 /// A configuration file as it is written.
 #[derive(Default)]
@@ -82,6 +82,17 @@ pub(super) struct NatGateway {
     pub(super) subnet: Spanned<String>,
     pub(super) elastic_ips: Spanned<Vec<Spanned<String>>>,
     pub(super) nacl_both_sides: Option<bool>,
+    pub(super) strategy: Option<Strategy>,
+    #[serde(default)]
+    pub(super) sources: Vec<Spanned<OwnElasticIps>>,
+}
+
+/// One of a NAT gateway's `sources`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct OwnElasticIps {
+    pub(super) cidr: Spanned<String>,
+    pub(super) elastic_ips: Spanned<Vec<Spanned<String>>>,
 }
 
 /// `[[route_table]]`

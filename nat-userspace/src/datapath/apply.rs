@@ -1,18 +1,22 @@
 //! Desired state → maps: fill the slot that is not in force, then store the next generation.
 
-use std::{collections::BTreeSet, thread::sleep, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    thread::sleep,
+    time::Duration,
+};
 
 use aya::maps::lpm_trie::Key;
 use nat_common::{
     config::{Ageing, Interface, SLOTS, VlanKey, slot},
-    flow::{ENDING, UNJUDGED, raw},
+    flow::{ENDING, OUTSIDE, UNJUDGED, raw},
     nacl::{MAX_NACLS, MAX_PORT_RANGES},
     pool::{ElasticIpKey, MAX_ELASTIC_IPS, MAX_GATEWAYS, MAX_RANGES},
     route::{Prefix, SCOPE_BITS, scope},
     rss::MAX_DEVICES,
 };
 
-use super::{DatapathError, Maps, batch};
+use super::{DatapathError, Maps, batch, table};
 use crate::plan::Plan;
 
 /// Longer than any packet stays in the data plane: what was in force before the last change is read no more.
@@ -35,6 +39,7 @@ impl Maps {
         self.fill_arrays(plan, slot)?;
         self.fill_hashes(plan, slot)?;
         self.fill_tries(plan, slot)?;
+        self.count_sessions_of(&plan.counted)?;
         self.set_generation(next)?;
         Ok(next)
     }
@@ -61,6 +66,29 @@ impl Maps {
         }
         for address in present.difference(locals) {
             self.locals.remove(address).map_err(DatapathError::access("write", "LOCALS"))?;
+        }
+        Ok(())
+    }
+
+    /// Makes `USAGE` count the sessions of exactly these Elastic IPs, beginning with those that are open.
+    fn count_sessions_of(&mut self, addresses: &BTreeSet<u32>) -> Result<(), DatapathError> {
+        let known: BTreeSet<u32> = self.usage.keys().flatten().collect();
+        for address in known.difference(addresses) {
+            self.usage.remove(address).map_err(DatapathError::access("write", "USAGE"))?;
+        }
+        if addresses.is_subset(&known) {
+            return Ok(());
+        }
+        let mut open: HashMap<u32, u64> = addresses.difference(&known).map(|address| (*address, 0)).collect();
+        table::for_each(&self.flows, |flow| {
+            if flow.zone != OUTSIDE
+                && let Some(sessions) = open.get_mut(&flow.address)
+            {
+                *sessions += 1;
+            }
+        })?;
+        for (address, sessions) in open {
+            self.usage.insert(address, sessions, 0).map_err(DatapathError::access("write", "USAGE"))?;
         }
         Ok(())
     }
@@ -92,6 +120,10 @@ impl Maps {
         let prefixes: Vec<_> = self.nacl_prefixes.keys().flatten().filter(mine).collect();
         for key in prefixes {
             self.nacl_prefixes.remove(&key).map_err(DatapathError::access("write", "NACL_PREFIXES"))?;
+        }
+        let sources: Vec<_> = self.sources.keys().flatten().filter(mine).collect();
+        for key in sources {
+            self.sources.remove(&key).map_err(DatapathError::access("write", "SOURCES"))?;
         }
         let routes: Vec<_> = self.routes.keys().flatten().filter(mine).collect();
         for key in routes {
@@ -178,6 +210,10 @@ impl Maps {
             self.nacl_prefixes
                 .insert(&key, ranges, 0)
                 .map_err(DatapathError::access("write", "NACL_PREFIXES"))?;
+        }
+        for (gateway, cidr, choice) in &plan.sources {
+            let key = prefix(scope(slot, (*gateway).into()), *cidr);
+            self.sources.insert(&key, choice, 0).map_err(DatapathError::access("write", "SOURCES"))?;
         }
         for route in &plan.routes {
             let key = prefix(scope(slot, route.table.into()), route.destination);

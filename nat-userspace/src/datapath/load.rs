@@ -286,7 +286,7 @@ fn pinned_applied(path: &Path) -> Result<MapData, DatapathError> {
 }
 
 /// The maps of the object that are pinned; the scratch buffer and the logs belong to one load.
-const PINNED: [&str; 25] = [
+const PINNED: [&str; 27] = [
     table::NAME,
     "GENERATION",
     "CONFIG",
@@ -300,6 +300,8 @@ const PINNED: [&str; 25] = [
     "NACL_PREFIXES",
     "NACL_PORTS",
     "GATEWAYS",
+    "SOURCES",
+    "USAGE",
     "LENT",
     "POOL",
     "BUSY",

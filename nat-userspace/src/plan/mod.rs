@@ -1,6 +1,7 @@
 //! The desired state: what the maps of the data plane hold for a configuration on this host. Pure.
 
 mod drain;
+mod gateway;
 mod nacl;
 mod rss;
 
@@ -15,7 +16,7 @@ use nat_common::{
     config::{self as map, Role},
     flow::{MAX_IFINDEX, raw},
     nacl::MAX_PORT_RANGES,
-    pool::{ElasticIp, Gateway, Lent, PortRange},
+    pool::{Choice, ElasticIp, Gateway, Lent, PortRange},
     route::{self, Target},
     rss::Rss,
 };
@@ -26,7 +27,7 @@ pub use nacl::CompiledNacls;
 pub use rss::SameQueue;
 
 use crate::{
-    config::{self, Arp, Config},
+    config::{self, Config},
     host::{HostFacts, HostInterface},
 };
 
@@ -128,6 +129,10 @@ pub struct Plan {
     pub nacls: CompiledNacls,
     /// `GATEWAYS`.
     pub gateways: Vec<Gateway>,
+    /// `SOURCES`: NAT gateway, prefix and the Elastic IPs of its own.
+    pub sources: Vec<(u16, Ipv4Net, Choice)>,
+    /// Elastic IPs, in network order, whose sessions are counted: `USAGE`.
+    pub counted: BTreeSet<u32>,
     /// `LENT`.
     pub lent: Vec<Lent>,
     /// `POOL`.
@@ -164,42 +169,6 @@ impl Plan {
             plan.add_rss(facts);
         }
         Ok(plan)
-    }
-
-    fn add_gateways(&mut self, config: &Config, facts: &HostFacts) -> Result<(), PlanError> {
-        for gateway in &config.nat_gateways {
-            let Some(subnet) = config.subnet(&gateway.subnet) else { continue };
-            let interface = find(facts, &subnet.interface)?;
-            self.role(interface, facts).flags |= Role::EXTERNAL;
-            let first = self.lent.len() as u32;
-            for elastic_ip in gateway.elastic_ips.iter().filter_map(|address| config.elastic_ip(*address)) {
-                let address = raw(elastic_ip.address);
-                let range = PortRange { first: elastic_ip.first_port, last: elastic_ip.last_port };
-                self.lend(address, &[range]);
-                let shared = u16::from(facts.locals.contains(&elastic_ip.address.into()));
-                self.elastic_ips.insert(address, ElasticIp { gateway: self.gateways.len() as u16, shared });
-                if elastic_ip.arp == Arp::Announce {
-                    self.announced.push((interface.index, elastic_ip.address));
-                }
-            }
-            self.gateways.push(Gateway {
-                first,
-                count: self.lent.len() as u32 - first,
-                nacl: number_of(&config.nacls, |nacl| nacl.name == subnet.nacl),
-                flags: if gateway.nacl_both_sides { Gateway::NACL_BOTH_SIDES } else { 0 },
-                rss: 0,
-                ifindex: interface.index,
-            });
-        }
-        Ok(())
-    }
-
-    /// Lends the ports of these ranges of `address`, which is in network order.
-    fn lend(&mut self, address: u32, ranges: &[PortRange]) {
-        let first = self.pool.len() as u32;
-        let ports = ranges.iter().map(|range| u32::from(range.last - range.first) + 1).sum();
-        self.lent.push(Lent { address, first, count: ranges.len() as u32, ports });
-        self.pool.extend_from_slice(ranges);
     }
 
     fn add_subnets(&mut self, config: &Config, facts: &HostFacts) -> Result<(), PlanError> {

@@ -81,6 +81,14 @@ impl Layout {
         }
     }
 
+    /// The same with these further fields of its last NAT gateway.
+    #[must_use]
+    pub fn gateway_option(mut self, fields: &str) -> Self {
+        self.nat_gateways.push_str(fields);
+        self.nat_gateways.push('\n');
+        self
+    }
+
     /// The private subnet `private-a` has these rules, as the items of a TOML array.
     #[must_use]
     pub fn with_private_nacl(inbound: &str, outbound: &str) -> Self {

@@ -3,6 +3,7 @@
 
 mod age;
 mod allocate;
+mod choose;
 mod flow;
 mod forward;
 mod icmp;
@@ -73,6 +74,7 @@ fn main() -> ExitCode {
     let trials = [
         age::trials(),
         allocate::trials(),
+        choose::trials(),
         flow::trials(),
         forward::trials(),
         icmp::trials(),

@@ -16,6 +16,7 @@ impl Check<'_> {
         for (gateway, raw) in config.nat_gateways.iter().zip(&document.nat_gateways) {
             self.gateway_subnet(gateway, &raw.get_ref().subnet);
             self.gateway_addresses(gateway, raw.get_ref(), &mut users);
+            self.source_addresses(gateway, raw.get_ref());
         }
     }
 
@@ -81,6 +82,21 @@ impl Check<'_> {
                     self.report.add(reference.span(), &object, message, "give each nat gateway its own");
                 }
                 None => {}
+            }
+        }
+    }
+}
+
+impl Check<'_> {
+    /// A source's own Elastic IPs are its NAT gateway's.
+    fn source_addresses(&mut self, gateway: &NatGateway, raw: &raw::NatGateway) {
+        for (source, raw) in gateway.sources.iter().zip(&raw.sources) {
+            let object = format!("nat gateway {}, source {}", gateway.name, source.cidr);
+            for (address, reference) in source.elastic_ips.iter().zip(raw.get_ref().elastic_ips.get_ref()) {
+                if !gateway.elastic_ips.contains(address) {
+                    let message = format!("elastic ip {address} is not one of the nat gateway's");
+                    self.report.add(reference.span(), &object, message, "add it to its elastic_ips");
+                }
             }
         }
     }

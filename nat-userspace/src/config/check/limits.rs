@@ -1,13 +1,13 @@
 //! What the data plane's maps can hold.
 
 use nat_common::nacl::{MAX_NACLS, MAX_RULES, MAX_RULES_PER_LIST};
-use nat_common::pool::{MAX_ELASTIC_IPS, MAX_GATEWAYS};
+use nat_common::pool::{MAX_ELASTIC_IPS, MAX_GATEWAYS, MAX_SOURCES};
 use nat_common::route::{MAX_ROUTES, MAX_SUBNETS};
 
 use crate::config::error::Problem;
 use crate::config::raw::Document;
 use crate::config::source::{Report, Source, Span};
-use crate::config::{Config, Nacl};
+use crate::config::{Config, Nacl, NatGateway};
 
 /// The zone of a packet is one byte, and zero is the outside.
 const MAX_VPCS: u32 = 255;
@@ -24,7 +24,12 @@ pub(super) fn check(document: &Document, config: &Config, source: &Source<'_>) -
 
     let gateways = config.nat_gateways.iter().zip(&document.nat_gateways);
     limits.total("nat gateways", MAX_GATEWAYS, gateways.clone().map(|(_, raw)| (1, raw.span())));
-    let addresses = gateways.map(|(gateway, raw)| (gateway.elastic_ips.len(), raw.span()));
+    limits.total(
+        "sources with elastic ips of their own",
+        MAX_SOURCES,
+        gateways.clone().map(|(gateway, raw)| (gateway.sources.len(), raw.span())),
+    );
+    let addresses = gateways.map(|(gateway, raw)| (lent_to(gateway), raw.span()));
     limits.total("elastic ips of nat gateways", MAX_ELASTIC_IPS, addresses);
 
     let tables = config.route_tables.iter().zip(&document.route_tables);
@@ -33,6 +38,12 @@ pub(super) fn check(document: &Document, config: &Config, source: &Source<'_>) -
 
     limits.nacls(document, config);
     limits.report.finish(())
+}
+
+/// Entries that a NAT gateway's Elastic IPs take: one that several sources share counts for each.
+fn lent_to(gateway: &NatGateway) -> usize {
+    let own: usize = gateway.sources.iter().map(|source| source.elastic_ips.len()).sum();
+    gateway.common_elastic_ips().count() + own
 }
 
 struct Limits<'a> {

@@ -120,6 +120,6 @@ fn more_nat_gateways_or_elastic_ips_than_the_maps_hold_are_refused() {
         let gateway = format!("[[nat_gateway]]\nname = \"n\"\nsubnet = \"s\"\nelastic_ips = [{list}]\n");
         format!("{subnet}{}{gateway}", addresses(count))
     };
-    read(&greedy(1_024));
-    assert!(refusal_of(&greedy(1_025)).contains("more than 1024 elastic ips of nat gateways"));
+    read(&greedy(4_096));
+    assert!(refusal_of(&greedy(4_097)).contains("more than 4096 elastic ips of nat gateways"));
 }
