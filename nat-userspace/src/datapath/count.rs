@@ -7,10 +7,7 @@ use nat_common::{
     table::GROUP_ENTRIES,
 };
 
-use super::{
-    DatapathError, Maps,
-    table::{self, Mapping},
-};
+use super::{DatapathError, Maps, table::Mapping};
 
 /// Groups looked at in one slice: a millisecond or two.
 const SLICE: u32 = 16_384;
@@ -29,9 +26,8 @@ impl Count {
     /// # Errors
     /// [`DatapathError::Access`] if the kernel refuses.
     pub fn new(maps: &Maps, addresses: impl Iterator<Item = Ipv4Addr>) -> Result<Self, DatapathError> {
-        let groups = table::groups(&maps.flows)?;
-        let mapping = Mapping::new(&maps.flows, groups).map_err(DatapathError::access("map", table::NAME))?;
-        Ok(Self { mapping, groups, next: 0, sessions: addresses.map(|address| (raw(address), 0)).collect() })
+        let mapping = Mapping::of(maps)?;
+        Ok(Self { groups: mapping.groups(), mapping, next: 0, sessions: addresses.map(|address| (raw(address), 0)).collect() })
     }
 
     /// Looks at the next slice; true if it was the last one.

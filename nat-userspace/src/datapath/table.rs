@@ -2,22 +2,18 @@
 
 use std::{
     fs::File,
-    io::{self, Read},
-    num::NonZeroUsize,
-    os::fd::AsFd,
+    io::Read,
     path::Path,
-    ptr::NonNull,
 };
 
 use aya::maps::{Array, Map, MapData};
 use bytemuck::{Zeroable, bytes_of, bytes_of_mut};
 use nat_common::{
-    flow::{FlowEntry4, holds_flow},
-    table::{FlowGroup4, FlowHash, GROUP_ENTRIES},
+    flow::{FlowEntry4, FlowKey4, holds_flow},
+    table::{FlowGroup4, FlowHash, GROUP_ENTRIES, MAX_PROBES, Probe},
 };
-use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
-use super::{DatapathError, maps::again};
+use super::{DatapathError, Maps, maps::again, memory::Memory};
 
 /// The map.
 pub(super) const NAME: &str = "FLOWS4";
@@ -27,9 +23,8 @@ pub(super) const NAME: &str = "FLOWS4";
 /// # Errors
 /// What the kernel answers.
 pub(super) fn for_each(table: &MapData, mut visit: impl FnMut(&FlowEntry4)) -> Result<(), DatapathError> {
-    let groups = groups(table)?;
-    let mapping = Mapping::new(table, groups).map_err(DatapathError::access("map", NAME))?;
-    for number in 0..groups as usize * GROUP_ENTRIES as usize {
+    let mapping = Mapping::new(table)?;
+    for number in 0..mapping.groups as usize * GROUP_ENTRIES as usize {
         if let Some(flow) = mapping.flow(number) {
             visit(&flow);
         }
@@ -98,28 +93,39 @@ fn array(table: MapData) -> Result<Array<MapData, FlowGroup4>, DatapathError> {
 
 /// The table's memory, shared with the data plane.
 pub(super) struct Mapping {
-    memory: NonNull<std::ffi::c_void>,
-    length: NonZeroUsize,
+    memory: Memory,
+    groups: u32,
+    hash: FlowHash,
 }
 
 impl Mapping {
-    pub(super) fn new(table: &MapData, groups: u32) -> io::Result<Self> {
-        let length = NonZeroUsize::new(groups as usize * size_of::<FlowGroup4>())
-            .ok_or_else(|| io::Error::other("the table has no groups"))?;
-        let (readable, shared) = (ProtFlags::PROT_READ, MapFlags::MAP_SHARED);
-        // SAFETY: a new mapping at an address of the kernel's choice; what other CPUs write there is read by volatile
-        // reads alone.
-        let memory = unsafe { mmap(None, length, readable, shared, table.fd().as_fd(), 0)? };
-        Ok(Self { memory, length })
+    /// The table of these maps.
+    ///
+    /// # Errors
+    /// What the kernel answers.
+    pub(super) fn of(maps: &Maps) -> Result<Self, DatapathError> {
+        Self::new(&maps.flows)
+    }
+
+    fn new(table: &MapData) -> Result<Self, DatapathError> {
+        let groups = groups(table)?;
+        let length = (groups as usize + 1) * size_of::<FlowGroup4>();
+        let memory = Memory::readable(table, length).map_err(DatapathError::access("map", NAME))?;
+        // SAFETY: the last group holds the hash, which nobody changes while programs use the table.
+        let hash = unsafe { memory.value::<FlowGroup4>(groups as usize).cast::<FlowHash>().read_volatile() };
+        Ok(Self { memory, groups, hash })
+    }
+
+    /// Groups of the table.
+    pub(super) const fn groups(&self) -> u32 {
+        self.groups
     }
 
     /// The flow in entry `number`, if there is one.
     pub(super) fn flow(&self, number: usize) -> Option<FlowEntry4> {
-        let entries = self.memory.cast::<FlowEntry4>().as_ptr();
-        assert!((number + 1) * size_of::<FlowEntry4>() <= self.length.get());
-        // SAFETY: within the mapping, and aligned, since a mapping begins on a page.
+        let entry = self.memory.value::<FlowEntry4>(number);
+        // SAFETY: within the mapping.
         let flow = unsafe {
-            let entry = entries.add(number);
             if !holds_flow((&raw const (*entry).generation).read_volatile()) {
                 return None;
             }
@@ -128,13 +134,23 @@ impl Mapping {
         // What was freed meanwhile has no key any more; and `spilled` is the group's.
         (flow.is_flow() && flow.source != 0).then_some(FlowEntry4 { spilled: 0, ..flow })
     }
-}
 
-impl Drop for Mapping {
-    fn drop(&mut self) {
-        // SAFETY: the mapping is this value's own, and nothing borrows from it.
-        if let Err(error) = unsafe { munmap(self.memory, self.length.get()) } {
-            tracing::warn!("cannot unmap {NAME}: {error}");
+    /// The flow of `key`.
+    pub(super) fn find(&self, key: &FlowKey4) -> Option<FlowEntry4> {
+        let mut probe = Probe::first(&self.hash.secret, key.words());
+        for _ in 0..MAX_PROBES {
+            let first = (probe.group(self.groups) * GROUP_ENTRIES) as usize;
+            let flows = (first..first + GROUP_ENTRIES as usize).filter_map(|number| self.flow(number));
+            if let Some(found) = flows.into_iter().find(|flow| flow.key() == *key) {
+                return Some(found);
+            }
+            let entry = self.memory.value::<FlowEntry4>(first);
+            // SAFETY: within the mapping.
+            if unsafe { (&raw const (*entry).spilled).read_volatile() } == 0 {
+                return None;
+            }
+            probe = probe.next();
         }
+        None
     }
 }
