@@ -15,7 +15,7 @@ use crate::report::{self, ElasticIpReport};
 pub(super) fn execute(pin_dir: &Path, verb: &EipVerb) -> Result<ExitCode> {
     let EipVerb::List(args) = verb;
     let (maps, applied) = reading::gateway(pin_dir)?;
-    output::list(&report::elastic_ips(&applied.config, &maps.sessions()?), args.json)
+    output::list(&report::elastic_ips(&applied, &maps.sessions()?), args.json)
 }
 
 impl Row for ElasticIpReport<'_> {
@@ -25,7 +25,7 @@ impl Row for ElasticIpReport<'_> {
         text("ARP"),
         number("SESSIONS"),
         number("PORTS USED"),
-        number("PORTS"),
+        text("PORTS"),
     ];
 
     fn cells(&self) -> Vec<String> {
@@ -35,7 +35,7 @@ impl Row for ElasticIpReport<'_> {
             self.arp.to_string(),
             grouped(self.sessions),
             grouped(self.ports_used),
-            self.ports.clone(),
+            if self.shared { format!("{} (shared with the host)", self.ports) } else { self.ports.clone() },
         ]
     }
 }

@@ -49,6 +49,30 @@ impl fmt::Display for Scalar {
     }
 }
 
+/// One scalar or several: `443`, `"80,443"`, `[80, "443-444"]`.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(untagged, expecting = "invalid type, expected a number, a text in quotes or a list of these")]
+pub(super) enum List {
+    /// One, or several in one text.
+    One(Scalar),
+    /// Several.
+    Many(Vec<Scalar>),
+}
+
+impl List {
+    /// The parts, each one port or range.
+    pub(super) fn parts(&self) -> impl Iterator<Item = Scalar> {
+        let scalars = match self {
+            Self::One(scalar) => std::slice::from_ref(scalar),
+            Self::Many(scalars) => scalars,
+        };
+        scalars.iter().flat_map(|scalar| match scalar {
+            Scalar::Number(_) => vec![scalar.clone()],
+            Scalar::Text(text) => text.split(',').map(|part| Scalar::Text(part.trim().to_owned())).collect(),
+        })
+    }
+}
+
 /// What is wrong with a scalar and what to write instead.
 pub(super) type Complaint = (String, String);
 

@@ -82,6 +82,7 @@ impl Controller {
         self.applied.pid = std::process::id();
         self.applied.config = self.config.clone();
         self.applied.interfaces = attached;
+        self.applied.shared.clone_from(&self.plan.shared);
         self.datapath.maps.set_applied(&self.applied)?;
         if withdrawn {
             self.datapath.age(true, 0)?;

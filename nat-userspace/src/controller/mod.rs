@@ -5,6 +5,7 @@ mod detach;
 mod events;
 mod handover;
 mod run;
+mod spare;
 
 use std::path::PathBuf;
 
@@ -14,7 +15,7 @@ use crate::{
     cli::args::RunArgs,
     config::Config,
     datapath::{Applied, Datapath, LoadOptions, Lock, Pins},
-    host::{Host, HostFacts, check_memory, enable_fib_lookup, preflight},
+    host::{Host, HostFacts, HostPorts, check_memory, enable_fib_lookup, preflight},
     plan::{self, Plan},
 };
 
@@ -77,6 +78,7 @@ impl Controller {
         let applied = Applied {
             pid: std::process::id(),
             config: config.clone(),
+            shared: Vec::new(),
             interfaces: before.as_ref().map_or_else(Vec::new, |before| before.interfaces.clone()),
             announced: before.as_ref().map_or_else(Vec::new, |before| before.announced.clone()),
             loopback_enabled: loopback_enabled || before.is_some_and(|before| before.loopback_enabled),
@@ -119,6 +121,9 @@ async fn facts_for(host: &Host, config: &Config) -> Result<HostFacts> {
     if config.same_queue {
         facts.add_rss(config.external_interfaces());
     }
+    if config.elastic_ips.iter().any(|elastic_ip| plan::is_shared(elastic_ip.address, &facts)) {
+        facts.ports = Some(HostPorts::read()?);
+    }
     Ok(facts)
 }
 
@@ -136,6 +141,11 @@ fn plan_for(args: &RunArgs, config: &Config, facts: &HostFacts) -> Result<Plan> 
 fn report_warnings(config: &Config, facts: &HostFacts, plan: &Plan) {
     for warning in config.warnings() {
         tracing::warn!("{warning}");
+    }
+    for shared in &plan.shared {
+        for warning in &shared.warnings {
+            tracing::warn!("elastic ip {}: {warning}", shared.address);
+        }
     }
     for (index, same_queue) in &plan.same_queue {
         let name = facts.interface_at(*index).map_or("?", |interface| interface.name.as_str());

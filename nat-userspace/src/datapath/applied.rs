@@ -4,7 +4,10 @@ use nat_common::config::{APPLIED_PAGE, APPLIED_PAGES};
 use serde::{Deserialize, Serialize};
 
 use super::{DatapathError, Maps, maps::Page};
-use crate::{config::Config, plan::SameQueue};
+use crate::{
+    config::Config,
+    plan::{SameQueue, SharedAddress},
+};
 
 const NAME: &str = "APPLIED";
 
@@ -19,6 +22,9 @@ pub struct Applied {
     pub interfaces: Vec<AppliedInterface>,
     /// Elastic IPs that natgw has added to interfaces: interface index and address.
     pub announced: Vec<(u32, std::net::Ipv4Addr)>,
+    /// Elastic IPs that are the host's own addresses too, and the ports lent of them.
+    #[serde(default)]
+    pub shared: Vec<SharedAddress>,
     /// Whether natgw has switched route look-ups on behalf of the loopback device on.
     pub loopback_enabled: bool,
 }

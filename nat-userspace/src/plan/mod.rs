@@ -1,6 +1,7 @@
 //! The desired state: what the maps of the data plane hold for a configuration on this host. Pure.
 
 mod nacl;
+mod ports;
 mod rss;
 
 use std::{
@@ -14,18 +15,20 @@ use nat_common::{
     config::{self as map, Role},
     flow::{MAX_IFINDEX, raw},
     nacl::MAX_PORT_RANGES,
-    pool::{ElasticIp, Gateway, Lent, PortRange},
+    pool::{ElasticIp, Gateway, Lent, MAX_RANGES, PortRange},
     route::{self, Target},
     rss::Rss,
 };
 use thiserror::Error;
 
 pub use nacl::CompiledNacls;
+pub use ports::SharedAddress;
 pub use rss::SameQueue;
 
 use crate::{
     config::{self, Arp, Config},
     host::{HostFacts, HostInterface},
+    ports::Ports,
 };
 
 /// Interface indexes that the data plane's table of interfaces covers.
@@ -60,6 +63,22 @@ pub enum PlanError {
         /// How many it would take.
         ranges: usize,
     },
+    /// The host uses every port of an address that it shares.
+    #[error(
+        "elastic ip {address} is the host's own address, and the host uses all its ports itself; name ports for it, or narrow net.ipv4.ip_local_port_range"
+    )]
+    NoPorts {
+        /// The Elastic IP.
+        address: Ipv4Addr,
+    },
+    /// The Elastic IPs' ports are divided into more ranges than the data plane has room for.
+    #[error(
+        "the elastic ips' ports make {ranges} ranges, and the data plane takes {MAX_RANGES}; write fewer ranges in ports and reserved_ports"
+    )]
+    TooManyRanges {
+        /// How many they would take.
+        ranges: usize,
+    },
     /// Subnets of two VPCs share an interface.
     #[error(
         "interface {name} carries subnets of the VPCs {first} and {second}; give each VPC interfaces of its own, such as VLANs"
@@ -82,7 +101,7 @@ impl PlanError {
             Self::MissingInterface { name, .. }
             | Self::IndexTooLarge { name, .. }
             | Self::TwoVpcs { name, .. } => Some(name),
-            Self::NaclsTooLarge { .. } => None,
+            Self::NaclsTooLarge { .. } | Self::NoPorts { .. } | Self::TooManyRanges { .. } => None,
         }
     }
 }
@@ -130,6 +149,8 @@ pub struct Plan {
     pub lent: Vec<Lent>,
     /// `POOL`.
     pub pool: Vec<PortRange>,
+    /// Elastic IPs that are the host's own addresses too.
+    pub shared: Vec<SharedAddress>,
     /// `RSS`.
     pub rss: Vec<Rss>,
     /// `ELASTIC_IPS`, by address in network order.
@@ -154,6 +175,9 @@ impl Plan {
         }
         let mut plan = Self { config: limits(config), nacls, ..Self::default() };
         plan.add_gateways(config, facts)?;
+        if plan.pool.len() > MAX_RANGES as usize {
+            return Err(PlanError::TooManyRanges { ranges: plan.pool.len() });
+        }
         plan.add_subnets(config, facts)?;
         plan.add_routes(config);
         plan.add_addresses(facts);
@@ -172,10 +196,13 @@ impl Plan {
             let first = self.lent.len() as u32;
             for elastic_ip in gateway.elastic_ips.iter().filter_map(|address| config.elastic_ip(*address)) {
                 let address = raw(elastic_ip.address);
-                let range = PortRange { first: elastic_ip.first_port, last: elastic_ip.last_port };
-                self.lend(address, &[range]);
-                let shared = u16::from(facts.locals.contains(&elastic_ip.address.into()));
-                self.elastic_ips.insert(address, ElasticIp { gateway: self.gateways.len() as u16, shared });
+                let shared = is_shared(elastic_ip.address, facts);
+                let ports = self.lent_ports(elastic_ip, facts)?;
+                self.lend(address, &ports);
+                self.elastic_ips.insert(
+                    address,
+                    ElasticIp { gateway: self.gateways.len() as u16, shared: u16::from(shared) },
+                );
                 if elastic_ip.arp == Arp::Announce {
                     self.announced.push((interface.index, elastic_ip.address));
                 }
@@ -192,12 +219,23 @@ impl Plan {
         Ok(())
     }
 
-    /// Lends the ports of these ranges of `address`, which is in network order.
-    fn lend(&mut self, address: u32, ranges: &[PortRange]) {
+    /// The ports of `elastic_ip` that sessions may use on this host.
+    fn lent_ports(&mut self, elastic_ip: &config::ElasticIp, facts: &HostFacts) -> Result<Ports, PlanError> {
+        let Some(host) = facts.ports.as_ref().filter(|_| is_shared(elastic_ip.address, facts)) else {
+            return Ok(elastic_ip.usable_ports());
+        };
+        let shared = ports::spare(elastic_ip, host)?;
+        let ports = shared.ports.clone();
+        self.shared.push(shared);
+        Ok(ports)
+    }
+
+    /// Lends these ports of `address`, which is in network order.
+    fn lend(&mut self, address: u32, ports: &Ports) {
         let first = self.pool.len() as u32;
-        let ports = ranges.iter().map(|range| u32::from(range.last - range.first) + 1).sum();
-        self.lent.push(Lent { address, first, count: ranges.len() as u32, ports });
-        self.pool.extend_from_slice(ranges);
+        let ranges = ports.ranges();
+        self.lent.push(Lent { address, first, count: ranges.len() as u32, ports: ports.count() });
+        self.pool.extend(ranges.iter().map(|&(first, last)| PortRange { first, last }));
     }
 
     fn add_subnets(&mut self, config: &Config, facts: &HostFacts) -> Result<(), PlanError> {
@@ -279,6 +317,12 @@ impl Plan {
             ..Role::default()
         })
     }
+}
+
+/// Whether an Elastic IP is the host's own address too.
+#[must_use]
+pub fn is_shared(elastic_ip: Ipv4Addr, facts: &HostFacts) -> bool {
+    facts.locals.contains(&elastic_ip.into())
 }
 
 /// The addresses that are the host's own: `LOCALS` follows them whatever the configuration says.

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::{
     config::{Arp, Config, ElasticIp},
-    datapath::Session,
+    datapath::{Applied, Session},
 };
 
 /// One Elastic IP.
@@ -26,8 +26,10 @@ pub struct ElasticIpReport<'a> {
     /// Different external ports in use, counted per protocol. One port serves many destinations, so there are often
     /// fewer than `sessions`.
     pub ports_used: u64,
-    /// The ports that sessions may use toward each destination: `first-last`.
+    /// The ports that sessions may use toward each destination: `first-last` or one port, separated by commas.
     pub ports: String,
+    /// Whether it is an address of the host itself, whose own ports are not lent.
+    pub shared: bool,
 }
 
 /// How much of an Elastic IP is used.
@@ -52,19 +54,21 @@ pub fn usage(sessions: &[Session]) -> HashMap<Ipv4Addr, Usage> {
     usage
 }
 
-/// Reports on every Elastic IP of `config`, in its order.
+/// Reports on every Elastic IP of the configuration in force, in its order.
 #[must_use]
-pub fn elastic_ips<'a>(config: &'a Config, sessions: &[Session]) -> Vec<ElasticIpReport<'a>> {
-    let usage = usage(sessions);
+pub fn elastic_ips<'a>(applied: &'a Applied, sessions: &[Session]) -> Vec<ElasticIpReport<'a>> {
+    let (config, usage) = (&applied.config, usage(sessions));
     let report = |elastic_ip: &ElasticIp| {
         let used = usage.get(&elastic_ip.address).copied().unwrap_or_default();
+        let shared = applied.shared.iter().find(|shared| shared.address == elastic_ip.address);
         ElasticIpReport {
             address: elastic_ip.address,
             nat_gateway: owner(config, elastic_ip.address),
             arp: elastic_ip.arp,
             sessions: used.sessions,
             ports_used: used.ports,
-            ports: format!("{}-{}", elastic_ip.first_port, elastic_ip.last_port),
+            ports: shared.map_or_else(|| elastic_ip.usable_ports(), |shared| shared.ports.clone()).to_string(),
+            shared: shared.is_some(),
         }
     };
     config.elastic_ips.iter().map(report).collect()
@@ -81,6 +85,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::plan::SharedAddress;
     use crate::report::sample::{ELASTIC_IP, applied, session};
 
     #[test]
@@ -98,21 +103,24 @@ mod tests {
 
     #[test]
     fn an_elastic_ip_is_reported_with_the_documented_fields() {
-        let mut config = applied().config;
-        config.elastic_ips.push(ElasticIp {
-            address: Ipv4Addr::new(203, 0, 113, 11),
+        let mut applied = applied();
+        let address = Ipv4Addr::new(203, 0, 113, 11);
+        applied.config.elastic_ips.push(ElasticIp {
+            address,
             arp: Arp::Routed,
-            first_port: 2_000,
-            last_port: 2_999,
+            ports: Some("2000-2999".parse().unwrap()),
+            reserved_ports: "2500".parse().unwrap(),
         });
-        let reports = elastic_ips(&config, &[session(1, 5_000)]);
+        let ports = "2000-2199,2201-2499,2501-2999".parse().unwrap();
+        applied.shared.push(SharedAddress { address, ports, warnings: Vec::new() });
+        let reports = elastic_ips(&applied, &[session(1, 5_000)]);
         assert_eq!(
             serde_json::to_value(&reports).unwrap(),
             json!([
                 { "address": "203.0.113.10", "nat_gateway": "nat-a", "arp": "announce", "sessions": 1,
-                  "ports_used": 1, "ports": "1024-65535" },
+                  "ports_used": 1, "ports": "1024-65535", "shared": false },
                 { "address": "203.0.113.11", "nat_gateway": null, "arp": "routed", "sessions": 0,
-                  "ports_used": 0, "ports": "2000-2999" },
+                  "ports_used": 0, "ports": "2000-2199,2201-2499,2501-2999", "shared": true },
             ])
         );
     }
