@@ -198,7 +198,10 @@ mod tests {
 
     fn some(state: &mut u64) -> Ports {
         let count = random(state) % 40;
-        (0..count).map(|_| (random(state), random(state) % 300)).map(|(at, more)| (at, at.saturating_add(more))).collect()
+        (0..count)
+            .map(|_| (random(state), random(state) % 300))
+            .map(|(at, more)| (at, at.saturating_add(more)))
+            .collect()
     }
 
     #[test]

@@ -14,7 +14,10 @@ use super::error::Problem;
 use super::raw::{self, Document};
 use super::scalar::{List, Scalar};
 use super::source::{Report, Source};
-use super::{Config, DEFAULT_NACL, DEFAULT_PORTS, ElasticIp, NatGateway, Route, RouteTable, Subnet, Target, Timeouts, Vpc};
+use super::{
+    Config, DEFAULT_NACL, DEFAULT_PORTS, ElasticIp, NatGateway, Route, RouteTable, Subnet, Target, Timeouts,
+    Vpc,
+};
 use crate::ports::Ports;
 
 /// Sessions the flow table may be sized for.
@@ -158,8 +161,8 @@ impl Lower<'_> {
                 "write a unicast address that the outside can reach",
             );
         }
-        let ports = raw.ports.as_ref().map(|ports| self.port_list(&object, ports));
-        let reserved_ports = raw.reserved_ports.as_ref().map(|ports| self.port_list(&object, ports));
+        let ports = raw.ports.as_ref().and_then(|ports| self.port_list(&object, ports));
+        let reserved_ports = raw.reserved_ports.as_ref().and_then(|ports| self.port_list(&object, ports));
         let elastic_ip = ElasticIp {
             address: address.unwrap_or(Ipv4Addr::UNSPECIFIED),
             arp: raw.arp.unwrap_or_default(),
@@ -300,9 +303,19 @@ impl Lower<'_> {
         })
     }
 
-    fn port_list(&mut self, object: &str, list: &Spanned<List>) -> Ports {
-        let ranges = list.get_ref().parts().map(|part| self.ports(object, &Spanned::new(list.span(), part)));
-        ranges.collect()
+    /// The ports of a list; `None` if some of it is wrong.
+    fn port_list(&mut self, object: &str, list: &Spanned<List>) -> Option<Ports> {
+        let mut ranges = Some(Vec::new());
+        for part in list.get_ref().parts() {
+            match part.ports() {
+                Ok(range) => ranges.iter_mut().for_each(|ranges| ranges.push(range)),
+                Err((message, remedy)) => {
+                    self.report.add(list.span(), object, message, remedy);
+                    ranges = None;
+                }
+            }
+        }
+        Some(ranges?.into_iter().collect())
     }
 }
 

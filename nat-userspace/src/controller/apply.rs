@@ -4,7 +4,7 @@ use std::{net::Ipv4Addr, time::Duration};
 
 use anyhow::{Result, anyhow};
 
-use super::{Controller, facts_for, plan_for, report_warnings};
+use super::{Controller, plan_for, report_shared, report_warnings};
 use crate::{
     config::Config,
     datapath::{AppliedInterface, DatapathError, Hook, choices, native_xdp_carries, tc_hook},
@@ -36,7 +36,7 @@ impl Controller {
     /// Reads the configuration again and puts it into force, or says why not; then the old one is still in force.
     pub(super) async fn reload(&mut self) -> Result<u32> {
         let config = self.args.configuration()?;
-        let facts = facts_for(&self.host, &config).await?;
+        let facts = self.facts_for(&config).await?;
         let plan = plan_for(&self.args, &config, &facts)?;
         if config == self.config && plan == self.plan {
             return self.generation();
@@ -53,9 +53,12 @@ impl Controller {
     /// the change `concerns` that.
     pub(super) async fn follow_host(&mut self, concerns: bool) -> Result<()> {
         crate::host::enable_fib_lookup()?;
-        let facts = facts_for(&self.host, &self.config).await?;
+        let facts = self.facts_for(&self.config.clone()).await?;
         self.datapath.maps.set_locals(&plan::locals(&facts))?;
         let plan = Plan::new(&self.config, &facts)?;
+        if plan.shared != self.plan.shared {
+            report_shared(&plan);
+        }
         if plan != self.plan {
             self.put_into_force(self.config.clone(), plan, &facts).await?;
         } else if concerns {

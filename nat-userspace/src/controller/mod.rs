@@ -16,7 +16,7 @@ use crate::{
     config::Config,
     datapath::{Applied, Datapath, LoadOptions, Lock, Pins},
     host::{Host, HostFacts, HostPorts, check_memory, enable_fib_lookup, preflight},
-    plan::{self, Plan},
+    plan::{self, Plan, SharedAddress},
 };
 
 pub use detach::detach;
@@ -32,6 +32,9 @@ pub struct Controller {
     config: Config,
     plan: Plan,
     applied: Applied,
+    /// The host's own ports, as the plan knows them.
+    host_ports: Option<HostPorts>,
+    spared: spare::Spared,
 }
 
 impl Controller {
@@ -99,6 +102,8 @@ impl Controller {
             config: config.clone(),
             plan: Plan::default(),
             applied,
+            host_ports: facts.ports.clone(),
+            spared: spare::Spared::default(),
         };
         controller.datapath.maps.set_locals(&plan::locals(facts))?;
         controller.put_into_force(config, plan, facts).await?;
@@ -142,11 +147,7 @@ fn report_warnings(config: &Config, facts: &HostFacts, plan: &Plan) {
     for warning in config.warnings() {
         tracing::warn!("{warning}");
     }
-    for shared in &plan.shared {
-        for warning in &shared.warnings {
-            tracing::warn!("elastic ip {}: {warning}", shared.address);
-        }
-    }
+    report_shared(plan);
     for (index, same_queue) in &plan.same_queue {
         let name = facts.interface_at(*index).map_or("?", |interface| interface.name.as_str());
         for why in &same_queue.why_not {
@@ -161,5 +162,18 @@ fn report_warnings(config: &Config, facts: &HostFacts, plan: &Plan) {
              switch it off with `sysctl -w net.ipv4.conf.{0}.forwarding=0` if nothing else on this host routes",
             interface.name
         );
+    }
+}
+
+/// Says which ports are lent of addresses that the host has itself.
+fn report_shared(plan: &Plan) {
+    for SharedAddress { address, ports, warnings } in &plan.shared {
+        tracing::info!(
+            "elastic ip {address} is shared with the host; {} ports are lent: {ports}",
+            ports.count()
+        );
+        for warning in warnings {
+            tracing::warn!("elastic ip {address}: {warning}");
+        }
     }
 }

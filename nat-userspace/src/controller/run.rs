@@ -12,7 +12,7 @@ use tokio::{
     time::sleep,
 };
 
-use super::{Controller, events::Events};
+use super::{Controller, events::Events, spare::REREAD};
 use crate::{
     datapath::forward_log,
     host::{HostChange, batched},
@@ -45,6 +45,7 @@ impl Controller {
         let mut age = pin!(sleep(AGEING));
         let mut pass = Instant::now();
         let mut confirm = pin!(sleep(CONFIRM));
+        let mut sockets = pin!(sleep(REREAD));
         loop {
             tokio::select! {
                 end = signals.next() => match end {
@@ -61,6 +62,10 @@ impl Controller {
                 () = confirm.as_mut() => {
                     self.confirm_neighbours().await;
                     confirm.as_mut().reset(tokio::time::Instant::now() + CONFIRM);
+                }
+                () = sockets.as_mut() => {
+                    self.follow_sockets().await;
+                    sockets.as_mut().reset(tokio::time::Instant::now() + REREAD);
                 }
                 () = log.as_mut() => {}
             }

@@ -1,8 +1,17 @@
 //! The ports that the host's own sockets hold, read again and again: sockets come and go, and nothing tells.
 
-use std::{collections::BTreeMap, time::{Duration, Instant}};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
-use crate::host::{BoundPort, HostPorts};
+use anyhow::Result;
+
+use super::{Controller, facts_for};
+use crate::{
+    config::Config,
+    host::{BoundPort, HostFacts, HostPorts},
+};
 
 /// How often the host's sockets are read while natgw lends ports of an address of the host itself.
 pub(super) const REREAD: Duration = Duration::from_secs(5);
@@ -15,11 +24,51 @@ const KEPT: Duration = Duration::from_secs(120);
 pub(super) struct Spared(BTreeMap<BoundPort, Instant>);
 
 impl Spared {
-    /// Adds to what was `read` at `now` the ports of sockets that were seen lately.
+    /// Adds to what was `read` at `now` the ports of sockets that were seen lately. Clients in the ephemeral range come
+    /// and go too fast, and are spared with it or not at all.
     pub(super) fn remember(&mut self, read: &mut HostPorts, now: Instant) {
-        self.0.extend(read.bound.iter().map(|bound| (*bound, now)));
+        let lasting =
+            read.bound.iter().filter(|bound| !bound.connected || !read.ephemeral.contains(bound.port));
+        self.0.extend(lasting.map(|bound| (*bound, now)));
         self.0.retain(|_, seen| now.duration_since(*seen) < KEPT);
         read.bound = self.0.keys().copied().collect();
+    }
+}
+
+impl Controller {
+    /// The facts that `config` depends on, ports of sockets that went lately among them.
+    pub(super) async fn facts_for(&mut self, config: &Config) -> Result<HostFacts> {
+        let mut facts = facts_for(&self.host, config).await?;
+        self.remember_ports(&mut facts);
+        Ok(facts)
+    }
+
+    /// Adds ports of sockets that went lately to `facts`, and notes what came of it.
+    pub(super) fn remember_ports(&mut self, facts: &mut HostFacts) {
+        if let Some(ports) = &mut facts.ports {
+            self.spared.remember(ports, Instant::now());
+        }
+        self.host_ports.clone_from(&facts.ports);
+    }
+
+    /// Follows the host's sockets, where natgw lends ports of an address of the host itself.
+    pub(super) async fn follow_sockets(&mut self) {
+        if self.host_ports.is_none() {
+            return;
+        }
+        let followed = match HostPorts::read() {
+            Ok(mut ports) => {
+                self.spared.remember(&mut ports, Instant::now());
+                if self.host_ports.as_ref() == Some(&ports) {
+                    return;
+                }
+                self.follow_host(false).await
+            }
+            Err(error) => Err(error.into()),
+        };
+        if let Err(error) = followed {
+            tracing::warn!("the host's own ports cannot be spared: {error:#}");
+        }
     }
 }
 

@@ -2,7 +2,10 @@
 
 use std::{fs, path::Path};
 
-use super::{HostError, sockets::{self, BoundPort}};
+use super::{
+    HostError,
+    sockets::{self, BoundPort},
+};
 use crate::ports::Ports;
 
 /// The ports that the host uses itself.

@@ -1,6 +1,9 @@
 //! Which ports of IPv4 addresses the host's own TCP and UDP sockets hold, as `sock_diag` tells.
 
-use std::{io, net::{IpAddr, Ipv4Addr}};
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr},
+};
 
 use netlink_packet_sock_diag::{
     SockDiagMessage,

@@ -36,7 +36,8 @@ pub(super) fn spare(elastic_ip: &ElasticIp, host: &HostPorts) -> Result<SharedAd
     let chosen = if elastic_ip.ports.is_some() {
         // Of the ports that the kernel hands out, clients come and go; only what stays is worth a hole.
         warnings.extend(also_handed_out(&usable, host));
-        let bound = host.bound.iter().filter(|bound| !bound.connected || !host.ephemeral.contains(bound.port));
+        let bound =
+            host.bound.iter().filter(|bound| !bound.connected || !host.ephemeral.contains(bound.port));
         usable.without(&held(address, bound))
     } else {
         // What is reserved waits for programs that bind it by number, so it is not natgw's either.

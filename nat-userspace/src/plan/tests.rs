@@ -113,7 +113,10 @@ fn elastic_ips_become_port_ranges_of_their_gateway() {
     assert_eq!((plan.gateways[0].first, plan.gateways[0].count, plan.gateways[0].ifindex), (0, 2, 2));
     assert_eq!(plan.lent[0], Lent { address: address("203.0.113.10"), first: 0, count: 1, ports: 64_512 });
     assert_eq!(plan.lent[1], Lent { address: address("203.0.113.11"), first: 1, count: 1, ports: 1_000 });
-    assert_eq!(plan.pool, [PortRange { first: 1_024, last: 65_535 }, PortRange { first: 2_000, last: 2_999 }]);
+    assert_eq!(
+        plan.pool,
+        [PortRange { first: 1_024, last: 65_535 }, PortRange { first: 2_000, last: 2_999 }]
+    );
     assert_eq!(plan.announced, [(2, "203.0.113.10".parse().unwrap())], "a routed one is not announced");
 }
 

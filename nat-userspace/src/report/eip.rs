@@ -67,7 +67,9 @@ pub fn elastic_ips<'a>(applied: &'a Applied, sessions: &[Session]) -> Vec<Elasti
             arp: elastic_ip.arp,
             sessions: used.sessions,
             ports_used: used.ports,
-            ports: shared.map_or_else(|| elastic_ip.usable_ports(), |shared| shared.ports.clone()).to_string(),
+            ports: shared
+                .map_or_else(|| elastic_ip.usable_ports(), |shared| shared.ports.clone())
+                .to_string(),
             shared: shared.is_some(),
         }
     };

@@ -120,10 +120,14 @@ fn an_elastic_ip_takes_several_ranges_and_leaves_reserved_ports_out() {
 fn wrong_lists_of_ports_are_refused_at_their_line() {
     let refusal = |text: &str| refusal(&format!("[[elastic_ip]]\naddress = \"203.0.113.10\"\n{text}\n"));
     let message = refusal("ports = \"80,90-x\"");
-    assert!(message.starts_with("3: elastic ip 203.0.113.10: ports \"90-x\" are no port range; "), "{message}");
+    assert!(
+        message.starts_with("3: elastic ip 203.0.113.10: ports \"90-x\" are no port range; "),
+        "{message}"
+    );
     let message = refusal("reserved_ports = [80, \"90-85\"]");
     assert_eq!(message, "3: elastic ip 203.0.113.10: port range 90-85 is empty; write \"85-90\"");
-    let left = "3: elastic ip 203.0.113.10: no port is left for sessions; write more ports or fewer reserved_ports";
+    let left =
+        "3: elastic ip 203.0.113.10: no port is left for sessions; write more ports or fewer reserved_ports";
     assert_eq!(refusal("reserved_ports = \"1-65535\""), left);
     assert_eq!(refusal("ports = []"), left);
     let message = refusal("ports = true");
