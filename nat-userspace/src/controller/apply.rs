@@ -82,6 +82,7 @@ impl Controller {
         self.withdraw_others(&plan).await;
         self.config = config;
         self.plan = plan;
+        self.host_ports.clone_from(&facts.ports);
         self.applied.pid = std::process::id();
         self.applied.config = self.config.clone();
         self.applied.interfaces = attached;

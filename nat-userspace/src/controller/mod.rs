@@ -32,7 +32,7 @@ pub struct Controller {
     config: Config,
     plan: Plan,
     applied: Applied,
-    /// The host's own ports, as the plan knows them.
+    /// The host's own ports, as last followed.
     host_ports: Option<HostPorts>,
     spared: spare::Spared,
 }
@@ -102,7 +102,7 @@ impl Controller {
             config: config.clone(),
             plan: Plan::default(),
             applied,
-            host_ports: facts.ports.clone(),
+            host_ports: None,
             spared: spare::Spared::default(),
         };
         controller.datapath.maps.set_locals(&plan::locals(facts))?;

@@ -39,21 +39,15 @@ impl Controller {
     /// The facts that `config` depends on, ports of sockets that went lately among them.
     pub(super) async fn facts_for(&mut self, config: &Config) -> Result<HostFacts> {
         let mut facts = facts_for(&self.host, config).await?;
-        self.remember_ports(&mut facts);
-        Ok(facts)
-    }
-
-    /// Adds ports of sockets that went lately to `facts`, and notes what came of it.
-    pub(super) fn remember_ports(&mut self, facts: &mut HostFacts) {
         if let Some(ports) = &mut facts.ports {
             self.spared.remember(ports, Instant::now());
         }
-        self.host_ports.clone_from(&facts.ports);
+        Ok(facts)
     }
 
     /// Follows the host's sockets, where natgw lends ports of an address of the host itself.
     pub(super) async fn follow_sockets(&mut self) {
-        if self.host_ports.is_none() {
+        if self.plan.shared.is_empty() {
             return;
         }
         let followed = match HostPorts::read() {
@@ -62,6 +56,8 @@ impl Controller {
                 if self.host_ports.as_ref() == Some(&ports) {
                     return;
                 }
+                // What cannot be followed is told once.
+                self.host_ports = Some(ports);
                 self.follow_host(false).await
             }
             Err(error) => Err(error.into()),

@@ -82,6 +82,7 @@ fn list(
 }
 
 /// Reads one datagram of an answer; whether it was the last.
+#[expect(clippy::wildcard_enum_match_arm, reason = "netlink's vocabulary grows; what is new is no news here")]
 fn read(mut answer: &[u8], bound: &mut Vec<BoundPort>) -> io::Result<bool> {
     while !answer.is_empty() {
         let message = NetlinkMessage::<SockDiagMessage>::deserialize(answer).map_err(io::Error::other)?;
