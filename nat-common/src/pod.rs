@@ -27,6 +27,7 @@ pod!(
     nacl::NaclList,
     nacl::PortRange,
     nacl::PortRanges,
+    pool::Choice,
     pool::ElasticIp,
     pool::ElasticIpKey,
     pool::Gateway,

@@ -1,4 +1,4 @@
-//! `GATEWAYS`, `LENT`, `POOL` and `ELASTIC_IPS`: the Elastic IPs and port ranges that the controller lends to NAT gateways.
+//! `GATEWAYS`, `SOURCES`, `LENT`, `POOL`, `USAGE` and `ELASTIC_IPS`: the Elastic IPs and port ranges that the controller lends to NAT gateways.
 
 use bytemuck::{Pod, Zeroable};
 
@@ -25,12 +25,51 @@ pub struct Gateway {
     pub rss: u8,
     /// The external interface (a VLAN's own index, not its parent's).
     pub ifindex: u32,
+    /// How a session's Elastic IP is chosen: one of [`strategy`].
+    pub strategy: u8,
+    /// Always zero.
+    pub spare: [u8; 3],
 }
 
 impl Gateway {
     /// The gateway's subnet's NACL is also asked where traffic crosses to and from the private subnets.
     pub const NACL_BOTH_SIDES: u8 = 1;
+    /// Some sources have Elastic IPs of their own: `SOURCES` knows them.
+    pub const BY_SOURCE: u8 = 2;
+
+    /// The Elastic IPs of whoever has none of their own.
+    #[inline(always)]
+    #[must_use]
+    pub const fn choice(&self) -> Choice {
+        Choice { first: self.first, count: self.count }
+    }
 }
+
+/// With which of its Elastic IPs a NAT gateway begins to look for a port. Whatever it is, the others follow if that one
+/// has none.
+pub mod strategy {
+    /// By the internal host: it keeps its Elastic IP whatever it talks to (RFC 4787 REQ-2).
+    pub const PAIRED: u8 = 0;
+    /// By internal host and remote endpoint.
+    pub const HASH: u8 = 1;
+    /// One after the other, on every CPU.
+    pub const ROUND_ROBIN: u8 = 2;
+    /// The one with the fewest sessions.
+    pub const LEAST_USED: u8 = 3;
+}
+
+/// The Elastic IPs that a session may have.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Choice {
+    /// Index of the first in `LENT`.
+    pub first: u32,
+    /// How many.
+    pub count: u32,
+}
+
+/// Sources with Elastic IPs of their own that one configuration can hold.
+pub const MAX_SOURCES: u32 = 4_096;
 
 /// An Elastic IP whose ports are lent.
 #[repr(C)]

@@ -12,7 +12,7 @@ use nat_common::{
 };
 
 use crate::{
-    assembly, clock, count, interface,
+    assembly, choose, clock, count, interface,
     maps::{AGEING, CONFIG, GENERATION},
     ports, table,
 };
@@ -170,5 +170,6 @@ fn release(outbound: &mut FlowEntry4, inbound: &mut FlowEntry4, forced: bool) ->
     table::vacate(inbound);
     table::vacate(outbound);
     ports::give_back(&key);
+    choose::count_session(key.destination, false);
     true
 }

@@ -11,15 +11,15 @@ use nat_common::{
     counter::Counters,
     drop::DropReason,
     flow::{FlowEntry4, FlowKey4, OUTSIDE, UNJUDGED},
-    pool::{Gateway, Lent, MAX_ELASTIC_IPS, MAX_RANGES, PortRange},
-    ports::{self as port_maps, Directory, scale},
+    pool::{Gateway, Lent, MAX_ELASTIC_IPS, MAX_RANGES, PortRange, strategy},
+    ports::{self as port_maps, Directory},
     protocol,
     search::{self, Preferred, Search, Step, World},
     tcp,
 };
 
 use crate::{
-    admit, age, clock, count,
+    admit, age, choose, clock, count,
     flow::{self, Rewrite},
     maps::{LENT, POOL, SEARCH},
     parse::Parsed,
@@ -67,7 +67,7 @@ fn open_pair(
     rewrite: &mut Rewrite,
 ) -> Result<(), Stop> {
     let Some(opening) = Opening::of_this_cpu() else { return Err(Stop::Drop(DropReason::NotConfigured)) };
-    opening.begin(&parsed.key, gateway, generation, queue);
+    opening_begin(&parsed.key, rewrite.gateway.into(), generation, queue);
     // SAFETY: the callback has the signature that the helper calls; it finds the search by itself.
     unsafe { bpf_loop(MAX_STEPS, step as *mut c_void, null_mut(), 0) };
     count::count(|counters| counters.port_tries += u64::from(opening.search.tries));
@@ -83,6 +83,9 @@ fn open_pair(
     match opening.insert_outbound() {
         Ok(()) => {
             count::count(|counters| opened(counters, parsed));
+            if gateway.strategy == strategy::LEAST_USED {
+                choose::count_session(rewrite.address, true);
+            }
             Ok(())
         }
         Err(refusal) => {
@@ -96,10 +99,19 @@ fn open_pair(
     }
 }
 
-/// The first Elastic IP of `gateway`, network order: the source under which new sessions look for their hop.
-#[inline(always)]
-pub fn first_address(gateway: &Gateway, generation: u32) -> u32 {
-    LENT.get(slot(generation) * MAX_ELASTIC_IPS + gateway.first).map_or(0, |lent| lent.address)
+/// Has this CPU's opening begin for a session with this outbound key through a NAT gateway, counted from 1. Global, as
+/// [`crate::nacl`] explains. Returns nothing of interest.
+#[unsafe(no_mangle)]
+extern "C" fn opening_begin(outbound: *const FlowKey4, gateway: u32, generation: u32, queue: u32) -> u64 {
+    let number = gateway.wrapping_sub(1);
+    // SAFETY: callers pass a reference; the verifier asks for the check against null.
+    let outbound = unsafe { outbound.as_ref() };
+    if let (Some(outbound), Some(gateway)) = (outbound, admit::gateway(number, generation))
+        && let Some(opening) = Opening::of_this_cpu()
+    {
+        opening.begin(outbound, gateway, number, generation, queue);
+    }
+    0
 }
 
 #[inline(always)]
@@ -139,6 +151,8 @@ pub struct Opening {
     preference: Preference,
     place: Place,
     slot: u32,
+    /// Where this CPU's last session began that went round.
+    turn: u32,
     claimed: bool,
     table_full: bool,
 }
@@ -152,7 +166,7 @@ impl Opening {
     }
 
     #[inline(always)]
-    fn begin(&mut self, outbound: &FlowKey4, gateway: &Gateway, generation: u32, queue: u32) {
+    fn begin(&mut self, outbound: &FlowKey4, gateway: &Gateway, number: u32, generation: u32, queue: u32) {
         let key = FlowKey4 {
             source: outbound.destination,
             destination: 0,
@@ -172,9 +186,9 @@ impl Opening {
             opened: tick,
             ..FlowEntry4::of(&key)
         };
-        // Paired (RFC 4787 REQ-2): a host begins with the same Elastic IP whatever it talks to.
-        let start = scale(spread(outbound.source), gateway.count);
-        self.search = Search::new(gateway.first, gateway.count, start, generation, tick);
+        let choice = choose::choice(gateway, number, outbound.source, generation);
+        let start = choose::start(gateway, choice, outbound, generation, &mut self.turn);
+        self.search = Search::new(choice.first, choice.count, start, generation, tick);
         self.preference = Preference::new(outbound, gateway, generation, queue);
         self.slot = slot(generation);
         self.claimed = false;
@@ -321,10 +335,4 @@ unsafe extern "C" fn reclaim_port(_step: u32, _context: *mut c_void) -> u64 {
         return 1;
     }
     0
-}
-
-/// Spreads neighbouring addresses over the whole range of a word (Knuth's multiplicative hash).
-#[inline(always)]
-fn spread(address: u32) -> u32 {
-    u32::from_be(address).wrapping_mul(0x9e37_79b1)
 }

@@ -10,6 +10,7 @@ mod admit;
 mod age;
 mod allocate;
 mod assembly;
+mod choose;
 mod clock;
 mod count;
 mod fib;

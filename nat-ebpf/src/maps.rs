@@ -11,7 +11,10 @@ use nat_common::{
     drop::{DropReason, DropSample},
     event::RING_BYTES,
     nacl::{MAX_NACLS, MAX_PORT_RANGES, MAX_PREFIXES, NaclList, PortRange as NaclPorts, PortRanges},
-    pool::{ElasticIp, ElasticIpKey, Gateway, Lent, MAX_ELASTIC_IPS, MAX_GATEWAYS, MAX_RANGES, PortRange},
+    pool::{
+        Choice, ElasticIp, ElasticIpKey, Gateway, Lent, MAX_ELASTIC_IPS, MAX_GATEWAYS, MAX_RANGES,
+        MAX_SOURCES, PortRange,
+    },
     ports::{BUCKET, Bucket, PortMap4},
     route::{MAX_ROUTES, MAX_SUBNETS, Prefix, Subnet, Target},
     rss::{MAX_DEVICES, Rss},
@@ -73,6 +76,16 @@ pub static NACL_PORTS: Array<NaclPorts> = Array::with_max_entries(SLOTS * MAX_PO
 /// NAT gateways by slot.
 #[map]
 pub static GATEWAYS: Array<Gateway> = Array::with_max_entries(SLOTS * MAX_GATEWAYS, 0);
+
+/// By slot, NAT gateway and prefix: sources with Elastic IPs of their own.
+#[map]
+pub static SOURCES: LpmTrie<Prefix, Choice> =
+    LpmTrie::with_max_entries(SLOTS * MAX_SOURCES, BPF_F_NO_PREALLOC);
+
+/// Sessions by Elastic IP (network order), of NAT gateways that choose by them. The controller makes the entries, the
+/// data plane and ageing count.
+#[map]
+pub static USAGE: HashMap<u32, u64> = HashMap::with_max_entries(MAX_ELASTIC_IPS, BPF_F_NO_PREALLOC);
 
 /// By slot: the Elastic IPs lent to NAT gateways.
 #[map]

@@ -16,7 +16,7 @@ use nat_common::{
 };
 
 use crate::{
-    admit, allocate,
+    admit, allocate, choose,
     count::Own,
     fib::{self, Query},
     flow::{self, Rewrite},
@@ -198,7 +198,8 @@ pub fn miss<P: Packet>(
     if !is_opening(parsed) {
         return Err(Stop::Drop(DropReason::NotOpening));
     }
-    let query = Query::new(parsed, allocate::first_address(gateway, generation), destination, true);
+    let choice = choose::choice(gateway, target.gateway.into(), parsed.key.source, generation);
+    let query = Query::new(parsed, choose::first_address(choice, generation), destination, true);
     fib::hop::<P>(context, &query, generation, &mut rewrite.hop)?;
     rewrite.gateway = target.gateway + 1;
     Ok(())

@@ -1,5 +1,6 @@
 //! natgw: a NAT gateway in XDP and TC, with the behaviour of AWS's.
 
+pub mod api;
 pub mod bench;
 pub mod cli;
 pub mod config;

@@ -1,6 +1,7 @@
 //! The whole command line, verb by verb.
 
 mod bench;
+mod eip;
 mod flows;
 mod listing;
 mod run;
@@ -10,8 +11,9 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 pub use bench::BenchArgs;
+pub use eip::{EipAddArgs, EipRemoveArgs, EipVerb};
 pub use flows::FlowsArgs;
-pub use listing::{DropsArgs, EipVerb, ListArgs, NaclVerb, RouteVerb, StatusArgs};
+pub use listing::{DropsArgs, ListArgs, NaclVerb, RouteVerb, StatusArgs};
 pub use run::{DataPlaneLog, RunArgs};
 
 /// A NAT gateway in XDP and TC: private subnets reach the internet from Elastic IPs, replies come back, nothing else comes in
@@ -34,7 +36,7 @@ pub const DEFAULT_PIN_DIR: &str = "/sys/fs/bpf/natgw";
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done
-  1  no: nothing is running, nothing was found
+  1  no: nothing is running, nothing was found, a running gateway refuses a change
   2  failure or bad input: usage, configuration, a missing interface, no privilege, a kernel too old";
 
 const AFTER_HELP: &str = "\
@@ -43,13 +45,15 @@ Examples:
   natgw config sample > natgw.toml && natgw check natgw.toml
   sudo natgw run --config natgw.toml
   sudo natgw flows --source 10.0.1.5 --watch
+  sudo natgw eip remove 203.0.113.10 --drain 1h
 
 Exit codes:
   0  done
-  1  no: nothing is running, nothing was found
+  1  no: nothing is running, nothing was found, a running gateway refuses a change
   2  failure or bad input: usage, configuration, a missing interface, no privilege, a kernel too old
 
-Reading (status, flows, drops, eip, nacl, route) works from the pinned maps, also while no controller runs.
+Reading (status, flows, drops, and list of eip, nacl and route) works from the pinned maps, also while no controller
+runs. Changing (eip add, eip remove) is asked of the running controller.
 What touches the data plane needs root; check, config, completions and man do not.";
 
 /// What `natgw` does.
@@ -75,7 +79,7 @@ pub enum Verb {
     Flows(Box<FlowsArgs>),
     /// Show what was dropped, by reason, with the latest samples
     Drops(DropsArgs),
-    /// Elastic IPs
+    /// Elastic IPs: list them, and add and remove them while the gateway runs
     #[command(subcommand)]
     Eip(EipVerb),
     /// Network ACLs

@@ -26,9 +26,9 @@ use tracing_subscriber::EnvFilter;
 
 use args::{Cli, ConfigVerb, Verb};
 
-use crate::{datapath::DatapathError, report::NotFound};
+use crate::{api::ClientError, datapath::DatapathError, report::NotFound};
 
-/// A 'no': nothing is running, nothing was found.
+/// A 'no': nothing is running, nothing was found, a change was refused.
 pub const NO: u8 = 1;
 /// Bad input, or a failure.
 pub const FAILURE: u8 = 2;
@@ -49,7 +49,9 @@ pub fn main() -> ExitCode {
 /// Which errors are a 'no'; all others are failures.
 fn code(error: &anyhow::Error) -> u8 {
     let not_running = matches!(error.downcast_ref(), Some(DatapathError::NotRunning(_)));
-    if not_running || error.is::<NotFound>() { NO } else { FAILURE }
+    let refused =
+        matches!(error.downcast_ref(), Some(ClientError::NoController(_) | ClientError::Refused(_)));
+    if not_running || refused || error.is::<NotFound>() { NO } else { FAILURE }
 }
 
 fn dispatch(cli: &Cli) -> Result<ExitCode> {

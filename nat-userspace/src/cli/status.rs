@@ -1,6 +1,5 @@
 //! `natgw status`: the gateway at a glance.
 
-use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -8,12 +7,13 @@ use anyhow::Result;
 use nat_common::{counter::Counters, drop::DropReason};
 
 use super::args::StatusArgs;
+use super::eip::state_for_people;
 use super::table::{Column, Row, number, table, text};
 use super::units::{fill, grouped};
 use super::{output, reading};
-use crate::datapath::{Pins, Session};
+use crate::datapath::{Pins, Session, milliseconds};
 use crate::plan::SameQueue;
-use crate::report::{self, Controller, InterfaceReport, Observation, StatusReport};
+use crate::report::{self, Controller, ElasticIpUse, InterfaceReport, Observation, StatusReport};
 
 /// Shows the status.
 pub(super) fn execute(pin_dir: &Path, args: &StatusArgs) -> Result<ExitCode> {
@@ -33,6 +33,7 @@ fn view<T>(pin_dir: &Path, show: impl FnOnce(&StatusReport<'_>) -> Result<T>) ->
     let drops = DropReason::ALL.iter().map(|reason| maps.drops(*reason));
     let seen = Observation {
         generation: maps.generation()?,
+        now: milliseconds(),
         controller_runs: Pins::new(pin_dir).controller_runs()?,
         sessions: &Session::join(&flows),
         max_sessions: maps.max_sessions()?,
@@ -100,9 +101,7 @@ impl Row for InterfaceReport<'_> {
 struct ElasticIpRow<'a> {
     nat_gateway: &'a str,
     subnet: &'a str,
-    address: Ipv4Addr,
-    sessions: u64,
-    ports_used: u64,
+    elastic_ip: ElasticIpUse,
 }
 
 fn elastic_ips<'a>(status: &StatusReport<'a>) -> Vec<ElasticIpRow<'a>> {
@@ -111,25 +110,31 @@ fn elastic_ips<'a>(status: &StatusReport<'a>) -> Vec<ElasticIpRow<'a>> {
         rows.extend(gateway.elastic_ips.iter().map(|elastic_ip| ElasticIpRow {
             nat_gateway: gateway.name,
             subnet: gateway.subnet,
-            address: elastic_ip.address,
-            sessions: elastic_ip.sessions,
-            ports_used: elastic_ip.ports_used,
+            elastic_ip: *elastic_ip,
         }));
     }
     rows
 }
 
 impl Row for ElasticIpRow<'_> {
-    const COLUMNS: &'static [Column] =
-        &[text("NAT GATEWAY"), text("SUBNET"), text("ELASTIC IP"), number("SESSIONS"), number("PORTS USED")];
+    const COLUMNS: &'static [Column] = &[
+        text("NAT GATEWAY"),
+        text("SUBNET"),
+        text("ELASTIC IP"),
+        text("STATE"),
+        number("SESSIONS"),
+        number("PORTS USED"),
+    ];
 
     fn cells(&self) -> Vec<String> {
+        let ElasticIpUse { address, state, seconds_left, sessions, ports_used } = self.elastic_ip;
         vec![
             self.nat_gateway.to_owned(),
             self.subnet.to_owned(),
-            self.address.to_string(),
-            grouped(self.sessions),
-            grouped(self.ports_used),
+            address.to_string(),
+            state_for_people(state, seconds_left),
+            grouped(sessions),
+            grouped(ports_used),
         ]
     }
 }
@@ -162,6 +167,7 @@ mod tests {
     fn observation() -> Observation<'static> {
         Observation {
             generation: 4,
+            now: 1_000,
             controller_runs: true,
             sessions: &[],
             max_sessions: 10,
@@ -187,7 +193,7 @@ mod tests {
             "flow table 4 of 20 (20 %)",
             "dropped    no packets",
             "eth1           2  internal  xdp-native  the driver offers it",
-            "nat-a        public-a  203.0.113.10         2           1",
+            "nat-a        public-a  203.0.113.10  in use         2           1",
             "outbound_bytes       123,456  Bytes of IP in them.",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is missing in\n{text}");

@@ -10,6 +10,8 @@ use std::collections::HashSet;
 
 use toml::Spanned;
 
+pub(super) use gateway::internal_place;
+
 use super::error::Problem;
 use super::raw::Document;
 use super::source::{Report, Source};

@@ -15,8 +15,8 @@ use super::raw::{self, Document};
 use super::scalar::{List, Scalar};
 use super::source::{Report, Source};
 use super::{
-    Config, DEFAULT_NACL, DEFAULT_PORTS, ElasticIp, NatGateway, Route, RouteTable, Subnet, Target, Timeouts,
-    Vpc,
+    Config, DEFAULT_DRAIN, DEFAULT_NACL, DEFAULT_PORTS, ElasticIp, NatGateway, Route, RouteTable, Subnet,
+    Target, Timeouts, Vpc,
 };
 use crate::ports::Ports;
 
@@ -44,6 +44,7 @@ pub(super) fn lower(document: &Document, source: &Source<'_>) -> Result<Config, 
             DEFAULT_ICMP_ERRORS,
         ),
         same_queue: gateway.same_queue.unwrap_or(false),
+        drain: lower.drain(&gateway.drain),
         timeouts: lower.timeouts(&document.timeouts),
         vpcs: document.vpcs.iter().map(|vpc| lower.vpc(vpc)).collect(),
         subnets: document.subnets.iter().map(|subnet| lower.subnet(subnet.get_ref())).collect(),
@@ -60,7 +61,7 @@ pub(super) fn lower(document: &Document, source: &Source<'_>) -> Result<Config, 
 }
 
 /// Why no packet on a wire can come from or go to all of `network`, if so.
-fn unusable(network: &Ipv4Net) -> Option<&'static str> {
+pub(super) fn unusable(network: &Ipv4Net) -> Option<&'static str> {
     const UNUSABLE: [(&str, Ipv4Net); 4] = [
         ("this-network", Ipv4Net::new_assert(Ipv4Addr::new(0, 0, 0, 0), 8)),
         ("loopback", Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8)),
@@ -95,6 +96,14 @@ impl Lower<'_> {
             );
         }
         u32::try_from(number).unwrap_or(default)
+    }
+
+    fn drain(&mut self, value: &Option<Spanned<Scalar>>) -> u64 {
+        let Some(value) = value else { return DEFAULT_DRAIN };
+        value.get_ref().drain().unwrap_or_else(|(message, remedy)| {
+            self.report.add(value.span(), "gateway, drain", message, remedy);
+            DEFAULT_DRAIN
+        })
     }
 
     fn timeouts(&mut self, raw: &raw::Timeouts) -> Timeouts {

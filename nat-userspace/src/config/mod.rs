@@ -5,6 +5,7 @@
 //! What comes out is a [`Config`] that every reader can trust: references exist, addresses do not clash, the
 //! implicit `local` routes and the implicit NACL are written out.
 
+mod change;
 mod check;
 mod error;
 mod flags;
@@ -22,6 +23,7 @@ use std::path::Path;
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
+pub use change::{ChangeError, NewElasticIp};
 pub use error::{ConfigError, Place, Problem};
 pub use flags::Flags;
 pub use sample::SAMPLE;
@@ -41,6 +43,9 @@ pub struct Config {
     /// Whether ports are chosen so that answers come in on the queue of the packet that opened their session.
     #[serde(default)]
     pub same_queue: bool,
+    /// Seconds that an Elastic IP drains for once it is no longer named; 0: its sessions end at once.
+    #[serde(default = "default_drain")]
+    pub drain: u64,
     /// When idle sessions end.
     pub timeouts: Timeouts,
     /// The private networks, in the order of the file; their zone is their position plus one.
@@ -55,6 +60,14 @@ pub struct Config {
     pub route_tables: Vec<RouteTable>,
     /// Stateless filters, the implicit [`DEFAULT_NACL`] included.
     pub nacls: Vec<Nacl>,
+}
+
+/// Seconds that an Elastic IP drains for unless told otherwise: AWS's time for established connections.
+const DEFAULT_DRAIN: u64 = 350;
+
+/// What state of a version without draining means.
+const fn default_drain() -> u64 {
+    DEFAULT_DRAIN
 }
 
 impl Config {
@@ -130,6 +143,12 @@ impl Config {
     #[must_use]
     pub fn nat_gateway(&self, name: &str) -> Option<&NatGateway> {
         self.nat_gateways.iter().find(|gateway| gateway.name == name)
+    }
+
+    /// The NAT gateway that uses the Elastic IP `address`.
+    #[must_use]
+    pub fn owner(&self, address: Ipv4Addr) -> Option<&NatGateway> {
+        self.nat_gateways.iter().find(|gateway| gateway.elastic_ips.contains(&address))
     }
 
     /// The interfaces that NAT gateways face the outside with.

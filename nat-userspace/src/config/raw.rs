@@ -31,6 +31,7 @@ pub(super) struct Gateway {
     pub(super) max_sessions: Option<Spanned<i64>>,
     pub(super) icmp_errors_per_second: Option<Spanned<i64>>,
     pub(super) same_queue: Option<bool>,
+    pub(super) drain: Option<Spanned<Scalar>>,
 }
 
 /// `[timeouts]`

@@ -1,11 +1,13 @@
 //! Values that TOML may write in more than one way: durations, port ranges, protocols.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 
 use super::Protocol;
 use super::text::PROTOCOLS;
+use crate::ports::Ports;
 
 /// A number or a text, not yet understood.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,6 +62,11 @@ pub(super) enum List {
 }
 
 impl List {
+    /// All ports of the list.
+    pub(super) fn ports(&self) -> Result<Ports, Complaint> {
+        self.parts().map(|part| part.ports()).collect()
+    }
+
     /// The parts, each one port or range.
     pub(super) fn parts(&self) -> impl Iterator<Item = Scalar> {
         let scalars = match self {
@@ -82,14 +89,24 @@ impl Scalar {
     /// The whole seconds of an idle timeout: `350`, `"350s"`, `"5m 50s"`.
     pub(super) fn seconds(&self) -> Result<u64, Complaint> {
         const REMEDY: &str = "write 1 to 2678400 seconds (31 days), as in 350, \"350s\" or \"5m 50s\"";
+        self.seconds_in(1..=MAX_TIMEOUT, REMEDY)
+    }
+
+    /// The whole seconds that an Elastic IP drains for: as a timeout, or 0.
+    pub(super) fn drain(&self) -> Result<u64, Complaint> {
+        const REMEDY: &str = "write 0 to 2678400 seconds (31 days), as in 350, \"350s\" or \"5m 50s\"";
+        self.seconds_in(0..=MAX_TIMEOUT, REMEDY)
+    }
+
+    fn seconds_in(&self, range: RangeInclusive<u64>, remedy: &str) -> Result<u64, Complaint> {
         let seconds = match self {
             Self::Number(number) => u64::try_from(*number).ok(),
             Self::Text(text) => whole_seconds(text),
         };
         match seconds {
-            Some(seconds) if (1..=MAX_TIMEOUT).contains(&seconds) => Ok(seconds),
-            Some(_) => Err((format!("{self} is out of range"), REMEDY.to_owned())),
-            None => Err((format!("{self} is no duration in whole seconds"), REMEDY.to_owned())),
+            Some(seconds) if range.contains(&seconds) => Ok(seconds),
+            Some(_) => Err((format!("{self} is out of range"), remedy.to_owned())),
+            None => Err((format!("{self} is no duration in whole seconds"), remedy.to_owned())),
         }
     }
 
@@ -152,6 +169,13 @@ mod tests {
         for scalar in [Scalar::Number(0), Scalar::Number(-1), text("0s"), text("32days"), text("1500ms")] {
             assert!(scalar.seconds().is_err(), "{scalar}");
         }
+    }
+
+    #[test]
+    fn an_elastic_ip_may_drain_for_no_time() {
+        assert_eq!([Scalar::Number(0).drain(), text("0s").drain()], [Ok(0), Ok(0)]);
+        assert_eq!(text("5m 50s").drain(), Ok(350));
+        assert!(text("32days").drain().is_err() && Scalar::Number(-1).drain().is_err());
     }
 
     #[test]

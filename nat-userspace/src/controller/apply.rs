@@ -3,8 +3,9 @@
 use std::{net::Ipv4Addr, time::Duration};
 
 use anyhow::{Result, anyhow};
+use nat_common::flow::raw;
 
-use super::{Controller, plan_for, report_shared, report_warnings};
+use super::{Controller, Desired, drain, plan_for, report_shared, report_warnings};
 use crate::{
     config::Config,
     datapath::{AppliedInterface, DatapathError, Hook, choices, native_xdp_carries, tc_hook},
@@ -37,15 +38,21 @@ impl Controller {
     pub(super) async fn reload(&mut self) -> Result<u32> {
         let config = self.args.configuration()?;
         let facts = self.facts_for(&config).await?;
-        let plan = plan_for(&self.args, &config, &facts)?;
-        if config == self.config && plan == self.plan {
+        let desired = Desired::after(&self.applied, config);
+        let plan = plan_for(&self.args, &desired, &facts)?;
+        let config = &desired.config;
+        if *config == self.config && plan == self.plan {
+            self.applied.changes = desired.changes;
+            self.datapath.maps.set_applied(&self.applied)?;
             return self.generation();
         }
-        report_warnings(&config, &facts, &plan);
+        report_warnings(config, &facts, &plan);
         if config.max_sessions != self.config.max_sessions {
             tracing::warn!("max_sessions takes effect after `natgw detach` and a new start");
         }
-        self.put_into_force(config, plan, &facts).await?;
+        let (before, after) = (self.applied.clone(), desired.clone());
+        self.put_into_force(desired, plan, &facts).await?;
+        drain::report(&before, &after);
         self.generation()
     }
 
@@ -55,12 +62,13 @@ impl Controller {
         crate::host::enable_fib_lookup()?;
         let facts = self.facts_for(&self.config.clone()).await?;
         self.datapath.maps.set_locals(&plan::locals(&facts))?;
-        let plan = Plan::new(&self.config, &facts)?;
+        let desired = self.desired();
+        let plan = plan_for(&self.args, &desired, &facts)?;
         if plan.shared != self.plan.shared {
             report_shared(&plan);
         }
         if plan != self.plan {
-            self.put_into_force(self.config.clone(), plan, &facts).await?;
+            self.put_into_force(desired, plan, &facts).await?;
         } else if concerns {
             self.datapath.maps.renew_generation()?;
         }
@@ -70,27 +78,36 @@ impl Controller {
     /// Attaches what is new, changes the maps, and lets go of what is no longer named.
     pub(super) async fn put_into_force(
         &mut self,
-        config: Config,
+        desired: Desired,
         plan: Plan,
         facts: &HostFacts,
     ) -> Result<()> {
-        let attached = self.attach(&config, &plan, facts)?;
-        self.announce(&plan).await?;
-        self.datapath.maps.apply(&plan)?;
-        let withdrawn = self.plan.elastic_ips.keys().any(|address| !plan.elastic_ips.contains_key(address));
-        self.detach_others(&plan, facts)?;
+        let attached = self.attach(&desired.config, &plan, facts)?;
+        let known = self.applied.announced.len();
+        let announced = self.announce(&plan).await;
+        if let Err(error) = announced.and_then(|()| Ok(self.datapath.maps.apply(&plan)?)) {
+            let added = self.applied.announced.split_off(known);
+            self.withdraw(added).await;
+            return Err(error);
+        }
+        let withdrawn = self.applied.addresses().any(|address| !plan.elastic_ips.contains_key(&raw(address)));
+        // From here on it is in force: what fails is told after it was written down.
+        let detached = self.detach_others(&plan, facts);
         self.withdraw_others(&plan).await;
+        let aged = if withdrawn { self.datapath.age(true, 0) } else { Ok(()) };
+        let Desired { config, draining, changes } = desired;
+        self.watch.begin(&draining);
         self.config = config;
         self.plan = plan;
         self.host_ports.clone_from(&facts.ports);
         self.applied.pid = std::process::id();
         self.applied.config = self.config.clone();
+        self.applied.draining = draining;
+        self.applied.changes = changes;
         self.applied.interfaces = attached;
         self.applied.shared.clone_from(&self.plan.shared);
         self.datapath.maps.set_applied(&self.applied)?;
-        if withdrawn {
-            self.datapath.age(true, 0)?;
-        }
+        detached.and(aged.map_err(Into::into))?;
         self.resolve_next_hops(facts).await;
         Ok(())
     }
@@ -171,8 +188,11 @@ impl Controller {
         let (kept, gone) =
             self.applied.announced.iter().partition(|address| plan.announced.contains(address));
         self.applied.announced = kept;
-        let gone: Vec<(u32, Ipv4Addr)> = gone;
-        for (ifindex, address) in gone {
+        self.withdraw(gone).await;
+    }
+
+    async fn withdraw(&self, announced: Vec<(u32, Ipv4Addr)>) {
+        for (ifindex, address) in announced {
             if let Err(error) = self.host.withdraw(ifindex, address).await {
                 tracing::warn!("the Elastic IP {address} stays on its interface: {error}");
             }

@@ -6,6 +6,7 @@ use anyhow::Result;
 
 use super::{Controller, handover};
 use crate::{
+    api,
     datapath::{Applied, Maps, Pins},
     host::{Host, disable_fib_lookup},
 };
@@ -19,9 +20,12 @@ pub async fn detach(pin_dir: &Path) -> Result<bool> {
     if !pins.root().exists() {
         return Ok(false);
     }
+    // The directory tells its socket, so while it is there.
+    let socket = api::socket(pin_dir);
     let _lock = handover::take_lock(&pins).await?;
     let applied = Maps::of_pins(pin_dir).ok().and_then(|maps| maps.applied().ok().flatten());
     pins.remove()?;
+    api::forget(&socket);
     if let Some(applied) = applied {
         leave_host(&Host::open()?, &applied).await;
     }

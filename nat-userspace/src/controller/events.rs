@@ -27,8 +27,8 @@ impl Events {
         Ok(Self { ring, asked: HashMap::new() })
     }
 
-    /// Waits for events and acts on them.
-    pub(super) async fn serve(&mut self, host: &Host) -> std::io::Result<()> {
+    /// Waits for next hops to be resolved. Whoever stops waiting loses none.
+    pub(super) async fn missing(&mut self) -> std::io::Result<Vec<(u32, Ipv4Addr)>> {
         let mut missing = Vec::new();
         let mut ready = self.ring.readable_mut().await?;
         while let Some(record) = ready.get_inner_mut().next() {
@@ -37,6 +37,11 @@ impl Events {
             }
         }
         ready.clear_ready();
+        Ok(missing)
+    }
+
+    /// Has the kernel resolve them.
+    pub(super) async fn resolve(&mut self, host: &Host, missing: Vec<(u32, Ipv4Addr)>) {
         self.asked.retain(|_, when| when.elapsed() < INTERVAL);
         for next_hop in missing {
             if self.asked.insert(next_hop, Instant::now()).is_some() {
@@ -46,6 +51,5 @@ impl Events {
                 tracing::warn!("next hop {} cannot be resolved: {error}", next_hop.1);
             }
         }
-        Ok(())
     }
 }

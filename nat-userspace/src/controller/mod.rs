@@ -1,7 +1,10 @@
 //! The controller: puts a configuration into force on this host, and keeps it so.
 
+mod advice;
 mod apply;
 mod detach;
+mod drain;
+mod elastic_ips;
 mod events;
 mod handover;
 mod run;
@@ -10,13 +13,15 @@ mod spare;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
+use nat_common::pool::MAX_ELASTIC_IPS;
 
 use crate::{
+    api::{Api, socket},
     cli::args::RunArgs,
     config::Config,
-    datapath::{Applied, Datapath, LoadOptions, Lock, Pins},
+    datapath::{Applied, Datapath, LiveChanges, LoadOptions, Lock, Pins, milliseconds},
     host::{Host, HostFacts, HostPorts, check_memory, enable_fib_lookup, preflight},
-    plan::{self, Plan, SharedAddress},
+    plan::{self, Draining, Plan, SharedAddress},
 };
 
 pub use detach::detach;
@@ -26,6 +31,9 @@ pub struct Controller {
     args: RunArgs,
     host: Host,
     pins: Pins,
+    /// Its socket goes before the lock does; `None` if it cannot be served.
+    api: Option<Api>,
+    watch: drain::Watch,
     /// Held for as long as this controller lives.
     _lock: Lock,
     datapath: Datapath,
@@ -35,6 +43,27 @@ pub struct Controller {
     /// The host's own ports, as last followed.
     host_ports: Option<HostPorts>,
     spared: spare::Spared,
+}
+
+/// What comes into force as one: a configuration, and what drains beside it.
+#[derive(Clone)]
+struct Desired {
+    config: Config,
+    draining: Vec<Draining>,
+    changes: LiveChanges,
+}
+
+impl Desired {
+    /// What a configuration that was read makes of what was in force before.
+    fn after(before: &Applied, config: Config) -> Self {
+        let draining = plan::draining(&before.config, &before.draining, &config, milliseconds());
+        Self { config, draining, changes: LiveChanges::default() }
+    }
+
+    /// Whether there are more Elastic IPs than the data plane has room for.
+    fn has_too_many(&self) -> bool {
+        self.config.addresses().count() + self.draining.len() > MAX_ELASTIC_IPS as usize
+    }
 }
 
 impl Controller {
@@ -48,7 +77,9 @@ impl Controller {
         preflight::check(&pin_dir)?;
         let host = Host::open()?;
         let facts = facts_for(&host, &config).await?;
-        let plan = plan_for(args, &config, &facts)?;
+        let desired = Desired { config, draining: Vec::new(), changes: LiveChanges::default() };
+        let plan = plan_for(args, &desired, &facts)?;
+        let config = desired.config;
         report_warnings(&config, &facts, &plan);
         let pins = Pins::new(&pin_dir);
         let fresh = !pins.exist();
@@ -57,7 +88,7 @@ impl Controller {
         }
         pins.create()?;
         let lock = handover::take_lock(&pins).await?;
-        let begun = Self::begin(args, host, &pins, lock, config, plan, &facts).await;
+        let begun = Self::begin(args, host, &pins, lock, config, &facts).await;
         if begun.is_err() && fresh {
             pins.remove().context("after the failure below, not everything could be removed")?;
         }
@@ -70,7 +101,6 @@ impl Controller {
         pins: &Pins,
         lock: Lock,
         config: Config,
-        plan: Plan,
         facts: &HostFacts,
     ) -> Result<Self> {
         let loopback_enabled = enable_fib_lookup()?;
@@ -78,14 +108,8 @@ impl Controller {
             LoadOptions { max_sessions: config.max_sessions, log_level: args.data_plane_log.level() };
         let datapath = Datapath::pinned(&options, pins)?;
         let before = datapath.maps.applied()?;
-        let applied = Applied {
-            pid: std::process::id(),
-            config: config.clone(),
-            shared: Vec::new(),
-            interfaces: before.as_ref().map_or_else(Vec::new, |before| before.interfaces.clone()),
-            announced: before.as_ref().map_or_else(Vec::new, |before| before.announced.clone()),
-            loopback_enabled: loopback_enabled || before.is_some_and(|before| before.loopback_enabled),
-        };
+        let mut applied = before.unwrap_or_else(|| Applied::new(std::process::id(), config.clone()));
+        applied.loopback_enabled |= loopback_enabled;
         let capacity = datapath.maps.max_sessions()?;
         if capacity != config.max_sessions {
             tracing::warn!(
@@ -97,6 +121,8 @@ impl Controller {
             args: args.clone(),
             host,
             pins: pins.clone(),
+            api: None,
+            watch: drain::Watch::default(),
             _lock: lock,
             datapath,
             config: config.clone(),
@@ -106,9 +132,33 @@ impl Controller {
             spared: spare::Spared::default(),
         };
         controller.datapath.maps.set_locals(&plan::locals(facts))?;
-        controller.put_into_force(config, plan, facts).await?;
+        let desired = Desired::after(&controller.applied, config);
+        let plan = plan_for(args, &desired, facts)?;
+        drain::report(&controller.applied, &desired);
+        controller.put_into_force(desired, plan, facts).await?;
         controller.datapath.pin_programs(pins)?;
+        controller.serve_api();
         Ok(controller)
+    }
+
+    /// Without the API the gateway does all but change at run time.
+    fn serve_api(&mut self) {
+        match Api::serve(self.pins.root()) {
+            Ok(api) => self.api = Some(api),
+            Err(error) => tracing::warn!(
+                "cannot serve the API at {}: {error}; `natgw eip add` and `natgw eip remove` will not work",
+                socket(self.pins.root()).display()
+            ),
+        }
+    }
+
+    /// What is in force, as a beginning for what is to follow.
+    fn desired(&self) -> Desired {
+        Desired {
+            config: self.config.clone(),
+            draining: self.applied.draining.clone(),
+            changes: self.applied.changes.clone(),
+        }
     }
 
     /// The generation in force.
@@ -133,13 +183,16 @@ async fn facts_for(host: &Host, config: &Config) -> Result<HostFacts> {
 }
 
 /// The plan, or an error that names the place in the configuration as far as there is one.
-fn plan_for(args: &RunArgs, config: &Config, facts: &HostFacts) -> Result<Plan> {
-    Plan::new(config, facts).map_err(|error| {
+fn plan_for(args: &RunArgs, desired: &Desired, facts: &HostFacts) -> Result<Plan> {
+    let plan = Plan::new(&desired.config, facts).map_err(|error| {
         match error.interface().and_then(|name| args.place_of_interface(name)) {
             Some(place) => anyhow::anyhow!("{place}: {error}"),
             None => error.into(),
         }
-    })
+    });
+    let mut plan = plan?;
+    plan.add_draining(&desired.config, facts, &desired.draining);
+    Ok(plan)
 }
 
 /// Says what is valid but probably not meant.

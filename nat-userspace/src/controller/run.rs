@@ -14,14 +14,15 @@ use tokio::{
 
 use super::{Controller, events::Events, spare::REREAD};
 use crate::{
+    api::{Api, Call},
     datapath::forward_log,
     host::{HostChange, batched},
 };
 
 /// How often all sessions are aged, unless that takes more than its [`SHARE`] of a CPU.
 const AGEING: Duration = Duration::from_secs(1);
-/// Ageing rests this many times as long as its last slice took.
-const SHARE: u32 = 20;
+/// Whoever walks the table of sessions rests this many times as long as the last slice took.
+pub(super) const SHARE: u32 = 20;
 /// Changes of the host are acted upon in batches of this length.
 const BATCH: Duration = Duration::from_millis(100);
 /// How often neighbours that the kernel has not heard of lately are asked again: what XDP forwards, the kernel does
@@ -46,15 +47,25 @@ impl Controller {
         let mut pass = Instant::now();
         let mut confirm = pin!(sleep(CONFIRM));
         let mut sockets = pin!(sleep(REREAD));
+        let mut api = self.api.take();
         loop {
             tokio::select! {
                 end = signals.next() => match end {
                     Order::Reload => self.reload_and_tell().await,
-                    Order::End if self.args.detach_on_exit => return self.detach().await,
+                    Order::End if self.args.detach_on_exit => {
+                        // Its socket must not outlive the lock.
+                        drop(api);
+                        return self.detach().await;
+                    }
                     Order::End | Order::HandOver => return Ok(()),
                 },
                 Some(batch) = changes.next() => self.react(&batch).await,
-                served = events.serve(&self.host) => served?,
+                Some(call) = next_call(&mut api) => {
+                    // Who has asked may have gone meanwhile.
+                    let _ = call.answer.send(self.answer(call.request).await);
+                }
+                () = self.watch.due() => self.watch_draining().await,
+                missing = events.missing() => events.resolve(&self.host, missing?).await,
                 () = age.as_mut() => {
                     let rest = self.age(&mut pass);
                     age.as_mut().reset(tokio::time::Instant::now() + rest);
@@ -131,6 +142,14 @@ impl Controller {
                 let _ = self.host.resolve(found.ifindex, found.address).await;
             }
         }
+    }
+}
+
+/// The next request of the API, if it is served.
+async fn next_call(api: &mut Option<Api>) -> Option<Call> {
+    match api {
+        Some(api) => api.next().await,
+        None => None,
     }
 }
 

@@ -1,12 +1,14 @@
 //! `APPLIED`: the configuration in force, as JSON, so that readers need no controller to know names.
 
+use std::net::Ipv4Addr;
+
 use nat_common::config::{APPLIED_PAGE, APPLIED_PAGES};
 use serde::{Deserialize, Serialize};
 
 use super::{DatapathError, Maps, maps::Page};
 use crate::{
     config::Config,
-    plan::{SameQueue, SharedAddress},
+    plan::{Draining, SameQueue, SharedAddress},
 };
 
 const NAME: &str = "APPLIED";
@@ -21,12 +23,48 @@ pub struct Applied {
     /// The interfaces and how they are attached.
     pub interfaces: Vec<AppliedInterface>,
     /// Elastic IPs that natgw has added to interfaces: interface index and address.
-    pub announced: Vec<(u32, std::net::Ipv4Addr)>,
+    pub announced: Vec<(u32, Ipv4Addr)>,
     /// Elastic IPs that are the host's own addresses too, and the ports lent of them.
     #[serde(default)]
     pub shared: Vec<SharedAddress>,
+    /// Elastic IPs that keep their sessions and take no new ones.
+    #[serde(default)]
+    pub draining: Vec<Draining>,
+    /// What was changed while the gateway ran, since the configuration was last read.
+    #[serde(default)]
+    pub changes: LiveChanges,
     /// Whether natgw has switched route look-ups on behalf of the loopback device on.
     pub loopback_enabled: bool,
+}
+
+/// Elastic IPs by which the configuration in force differs from the one that was read.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LiveChanges {
+    /// Added by `natgw eip add`.
+    pub added: Vec<Ipv4Addr>,
+    /// Removed by `natgw eip remove`.
+    pub removed: Vec<Ipv4Addr>,
+}
+
+impl LiveChanges {
+    /// Notes that `address` was added.
+    pub fn add(&mut self, address: Ipv4Addr) {
+        note(address, &mut self.added, &mut self.removed);
+    }
+
+    /// Notes that `address` was removed.
+    pub fn remove(&mut self, address: Ipv4Addr) {
+        note(address, &mut self.removed, &mut self.added);
+    }
+}
+
+/// What undoes an earlier change is none.
+fn note(address: Ipv4Addr, changes: &mut Vec<Ipv4Addr>, opposite: &mut Vec<Ipv4Addr>) {
+    if opposite.contains(&address) {
+        opposite.retain(|known| *known != address);
+    } else if !changes.contains(&address) {
+        changes.push(address);
+    }
 }
 
 /// An interface with a part in the gateway.
@@ -47,6 +85,28 @@ pub struct AppliedInterface {
     /// Whether answers come in on the queue of their session's packets; `None` if nobody asks for it, or not here.
     #[serde(default)]
     pub same_queue: Option<SameQueue>,
+}
+
+impl Applied {
+    /// The state before a controller with process id `pid` has done anything for `config`.
+    #[must_use]
+    pub fn new(pid: u32, config: Config) -> Self {
+        Self {
+            pid,
+            config,
+            interfaces: Vec::new(),
+            announced: Vec::new(),
+            shared: Vec::new(),
+            draining: Vec::new(),
+            changes: LiveChanges::default(),
+            loopback_enabled: false,
+        }
+    }
+
+    /// Every Elastic IP that sessions may have: in use, or draining.
+    pub fn addresses(&self) -> impl Iterator<Item = Ipv4Addr> {
+        self.config.addresses().chain(self.draining.iter().map(Draining::address))
+    }
 }
 
 impl Maps {
@@ -93,5 +153,34 @@ impl Maps {
             self.applied.set(number as u32, page, 0).map_err(DatapathError::access("write", NAME))?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::sample;
+
+    #[test]
+    fn state_of_a_version_without_draining_is_read_as_nothing_drains() {
+        let applied = sample::applied();
+        let mut json = serde_json::to_value(&applied).unwrap();
+        let fields = json.as_object_mut().unwrap();
+        assert!(fields.remove("draining").is_some() && fields.remove("changes").is_some());
+        assert!(fields["config"].as_object_mut().unwrap().remove("drain").is_some());
+        assert_eq!(serde_json::from_value::<Applied>(json).unwrap(), applied);
+    }
+
+    #[test]
+    fn a_change_and_its_opposite_are_none() {
+        let (one, two) = (Ipv4Addr::new(203, 0, 113, 10), Ipv4Addr::new(203, 0, 113, 11));
+        let mut changes = LiveChanges::default();
+        changes.remove(one);
+        changes.add(two);
+        changes.add(two);
+        assert_eq!(changes, LiveChanges { added: vec![two], removed: vec![one] });
+        changes.add(one);
+        changes.remove(two);
+        assert_eq!(changes, LiveChanges::default());
     }
 }

@@ -1,6 +1,6 @@
 //! Loading: programs into the kernel, state taken over from the pin directory where there is some.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use aya::{
     Ebpf, EbpfLoader, TestRun, TestRunOptions,
@@ -196,6 +196,18 @@ impl Datapath {
     /// As for [`Datapath::translate`].
     pub fn translate_tc(&mut self, frame: &[u8], ingress: u32) -> Result<(u32, Vec<u8>), DatapathError> {
         self.translate_by(TC, frame, &buffer(ingress, 0))
+    }
+
+    /// The verdict of [`Datapath::translate`], and how long the program took, as the kernel measures it.
+    ///
+    /// # Errors
+    /// As for [`Datapath::translate`].
+    pub fn time(&mut self, frame: &[u8], ingress: u32) -> Result<(u32, Duration), DatapathError> {
+        let context = context(frame.len(), ingress);
+        let options =
+            TestRunOptions { data_in: Some(frame), ctx_in: Some(&context), ..TestRunOptions::new() };
+        let result = self.run(PROGRAM, options)?;
+        Ok((result.return_value, result.duration))
     }
 
     fn translate_by(

@@ -75,9 +75,19 @@ impl Session {
 /// The tick of this moment, as the data plane counts them.
 #[must_use]
 pub fn now() -> u32 {
+    clock::ticks(nanoseconds())
+}
+
+/// The millisecond of this moment on the same clock, which every process of the host reads alike.
+#[must_use]
+pub fn milliseconds() -> u64 {
+    nanoseconds() / 1_000_000
+}
+
+fn nanoseconds() -> u64 {
     let time = clock_gettime(ClockId::CLOCK_MONOTONIC)
         .unwrap_or_else(|_| unreachable!("every Linux has this clock"));
-    clock::ticks(time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64)
+    time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64
 }
 
 impl Maps {

@@ -97,13 +97,13 @@ fn array(table: MapData) -> Result<Array<MapData, FlowGroup4>, DatapathError> {
 }
 
 /// The table's memory, shared with the data plane.
-struct Mapping {
+pub(super) struct Mapping {
     memory: NonNull<std::ffi::c_void>,
     length: NonZeroUsize,
 }
 
 impl Mapping {
-    fn new(table: &MapData, groups: u32) -> io::Result<Self> {
+    pub(super) fn new(table: &MapData, groups: u32) -> io::Result<Self> {
         let length = NonZeroUsize::new(groups as usize * size_of::<FlowGroup4>())
             .ok_or_else(|| io::Error::other("the table has no groups"))?;
         let (readable, shared) = (ProtFlags::PROT_READ, MapFlags::MAP_SHARED);
@@ -114,7 +114,7 @@ impl Mapping {
     }
 
     /// The flow in entry `number`, if there is one.
-    fn flow(&self, number: usize) -> Option<FlowEntry4> {
+    pub(super) fn flow(&self, number: usize) -> Option<FlowEntry4> {
         let entries = self.memory.cast::<FlowEntry4>().as_ptr();
         assert!((number + 1) * size_of::<FlowEntry4>() <= self.length.get());
         // SAFETY: within the mapping, and aligned, since a mapping begins on a page.

@@ -1,5 +1,6 @@
 //! The desired state: what the maps of the data plane hold for a configuration on this host. Pure.
 
+mod drain;
 mod nacl;
 mod ports;
 mod rss;
@@ -21,6 +22,7 @@ use nat_common::{
 };
 use thiserror::Error;
 
+pub use drain::{Draining, draining};
 pub use nacl::CompiledNacls;
 pub use ports::SharedAddress;
 pub use rss::SameQueue;
@@ -212,8 +214,8 @@ impl Plan {
                 count: self.lent.len() as u32 - first,
                 nacl: number_of(&config.nacls, |nacl| nacl.name == subnet.nacl),
                 flags: if gateway.nacl_both_sides { Gateway::NACL_BOTH_SIDES } else { 0 },
-                rss: 0,
                 ifindex: interface.index,
+                ..Gateway::default()
             });
         }
         Ok(())

@@ -41,7 +41,12 @@ name = "private"
 routes = [{ destination = "0.0.0.0/0", target = "nat-a" }, { destination = "192.0.2.0/24", target = "blackhole" }]
 "#;
 
-fn config(text: &str) -> Config {
+/// A configuration with two Elastic IPs of one NAT gateway; the second is routed.
+pub(super) fn two_addresses() -> &'static str {
+    CONFIGURATION
+}
+
+pub(super) fn config(text: &str) -> Config {
     Config::from_toml(text, Path::new("test.toml")).unwrap()
 }
 
@@ -56,7 +61,7 @@ fn interface(index: u32, name: &str, addresses: &[&str]) -> HostInterface {
     }
 }
 
-fn facts() -> HostFacts {
+pub(super) fn facts() -> HostFacts {
     let vlan = HostInterface { parent: Some(3), vlan: Some(20), ..interface(4, "eth1.20", &["10.0.2.1/24"]) };
     HostFacts {
         interfaces: vec![
@@ -72,7 +77,7 @@ fn plan() -> Plan {
     Plan::new(&config(CONFIGURATION), &facts()).unwrap()
 }
 
-fn address(text: &str) -> u32 {
+pub(super) fn address(text: &str) -> u32 {
     raw(text.parse().unwrap())
 }
 

@@ -5,10 +5,10 @@ use std::{
     net::Ipv4Addr,
 };
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{
-    config::{Arp, Config, ElasticIp},
+    config::{Arp, ElasticIp},
     datapath::{Applied, Session},
 };
 
@@ -21,6 +21,10 @@ pub struct ElasticIpReport<'a> {
     pub nat_gateway: Option<&'a str>,
     /// How packets to it reach this host.
     pub arp: Arp,
+    /// Whether new sessions get it.
+    pub state: ElasticIpState,
+    /// Seconds until it is withdrawn at the latest; null unless it drains.
+    pub seconds_left: Option<u64>,
     /// Sessions that it carries.
     pub sessions: u64,
     /// Different external ports in use, counted per protocol. One port serves many destinations, so there are often
@@ -30,6 +34,20 @@ pub struct ElasticIpReport<'a> {
     pub ports: String,
     /// Whether it is an address of the host itself, whose own ports are not lent.
     pub shared: bool,
+}
+
+/// What an Elastic IP is to new sessions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ElasticIpState {
+    /// They get it.
+    InUse,
+    /// They do not; those it has go on until its time is up.
+    Draining,
+    /// The configuration names it, and no NAT gateway uses it.
+    Unused,
+    /// It is the gateway's no longer.
+    Removed,
 }
 
 /// How much of an Elastic IP is used.
@@ -54,17 +72,20 @@ pub fn usage(sessions: &[Session]) -> HashMap<Ipv4Addr, Usage> {
     usage
 }
 
-/// Reports on every Elastic IP of the configuration in force, in its order.
+/// Reports on every Elastic IP of a gateway at the millisecond `now`: those of the configuration in its order, then
+/// those that drain.
 #[must_use]
-pub fn elastic_ips<'a>(applied: &'a Applied, sessions: &[Session]) -> Vec<ElasticIpReport<'a>> {
-    let (config, usage) = (&applied.config, usage(sessions));
-    let report = |elastic_ip: &ElasticIp| {
+pub fn elastic_ips<'a>(applied: &'a Applied, sessions: &[Session], now: u64) -> Vec<ElasticIpReport<'a>> {
+    let usage = usage(sessions);
+    let report = |elastic_ip: &ElasticIp, nat_gateway: Option<&'a str>, state, seconds_left| {
         let used = usage.get(&elastic_ip.address).copied().unwrap_or_default();
         let shared = applied.shared.iter().find(|shared| shared.address == elastic_ip.address);
         ElasticIpReport {
             address: elastic_ip.address,
-            nat_gateway: owner(config, elastic_ip.address),
+            nat_gateway,
             arp: elastic_ip.arp,
+            state,
+            seconds_left,
             sessions: used.sessions,
             ports_used: used.ports,
             ports: shared
@@ -73,12 +94,18 @@ pub fn elastic_ips<'a>(applied: &'a Applied, sessions: &[Session]) -> Vec<Elasti
             shared: shared.is_some(),
         }
     };
-    config.elastic_ips.iter().map(report).collect()
-}
-
-fn owner(config: &Config, address: Ipv4Addr) -> Option<&str> {
-    let gateway = config.nat_gateways.iter().find(|gateway| gateway.elastic_ips.contains(&address));
-    gateway.map(|gateway| gateway.name.as_str())
+    let drains = |address| applied.draining.iter().any(|drain| drain.address() == address);
+    let configured = applied.config.elastic_ips.iter().filter(|elastic_ip| !drains(elastic_ip.address));
+    let configured = configured.map(|elastic_ip| {
+        let owner = applied.config.owner(elastic_ip.address).map(|gateway| gateway.name.as_str());
+        let state = if owner.is_some() { ElasticIpState::InUse } else { ElasticIpState::Unused };
+        report(elastic_ip, owner, state, None)
+    });
+    let draining = applied.draining.iter().map(|drain| {
+        let left = Some(drain.seconds_left(now));
+        report(&drain.elastic_ip, Some(&drain.nat_gateway), ElasticIpState::Draining, left)
+    });
+    configured.chain(draining).collect()
 }
 
 #[cfg(test)]
@@ -87,7 +114,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::plan::SharedAddress;
+    use crate::plan::{Draining, SharedAddress};
     use crate::report::sample::{ELASTIC_IP, applied, session};
 
     #[test]
@@ -106,23 +133,30 @@ mod tests {
     #[test]
     fn an_elastic_ip_is_reported_with_the_documented_fields() {
         let mut applied = applied();
-        let address = Ipv4Addr::new(203, 0, 113, 11);
-        applied.config.elastic_ips.push(ElasticIp {
-            address,
+        let other = |last| ElasticIp {
+            address: Ipv4Addr::new(203, 0, 113, last),
             arp: Arp::Routed,
-            ports: Some("2000-2999".parse().unwrap()),
+            ports: "2000-2999".parse().ok(),
             reserved_ports: "2500".parse().unwrap(),
-        });
+        };
+        applied.config.elastic_ips.push(other(11));
         let ports = "2000-2199,2201-2499,2501-2999".parse().unwrap();
-        applied.shared.push(SharedAddress { address, ports, warnings: Vec::new() });
-        let reports = elastic_ips(&applied, &[session(1, 5_000)]);
+        applied.shared.push(SharedAddress { address: other(11).address, ports, warnings: Vec::new() });
+        let nat_gateway = "nat-a".to_owned();
+        applied.draining.push(Draining { elastic_ip: other(12), nat_gateway, deadline: 9_500 });
+        let reports = elastic_ips(&applied, &[session(1, 5_000)], 7_000);
         assert_eq!(
             serde_json::to_value(&reports).unwrap(),
             json!([
-                { "address": "203.0.113.10", "nat_gateway": "nat-a", "arp": "announce", "sessions": 1,
-                  "ports_used": 1, "ports": "1024-65535", "shared": false },
-                { "address": "203.0.113.11", "nat_gateway": null, "arp": "routed", "sessions": 0,
-                  "ports_used": 0, "ports": "2000-2199,2201-2499,2501-2999", "shared": true },
+                { "address": "203.0.113.10", "nat_gateway": "nat-a", "arp": "announce", "state": "in_use",
+                  "seconds_left": null, "sessions": 1, "ports_used": 1, "ports": "1024-65535",
+                  "shared": false },
+                { "address": "203.0.113.11", "nat_gateway": null, "arp": "routed", "state": "unused",
+                  "seconds_left": null, "sessions": 0, "ports_used": 0, "ports": "2000-2199,2201-2499,2501-2999",
+                  "shared": true },
+                { "address": "203.0.113.12", "nat_gateway": "nat-a", "arp": "routed", "state": "draining",
+                  "seconds_left": 3, "sessions": 0, "ports_used": 0, "ports": "2000-2499,2501-2999",
+                  "shared": false },
             ])
         );
     }

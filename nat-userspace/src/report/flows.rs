@@ -148,10 +148,12 @@ struct Names<'a> {
 
 impl<'a> Names<'a> {
     fn of(applied: &'a Applied) -> Self {
-        let gateways = applied.config.nat_gateways.iter();
-        let gateways = gateways
+        let in_use = applied.config.nat_gateways.iter();
+        let in_use = in_use
             .flat_map(|gateway| gateway.elastic_ips.iter().map(|address| (*address, gateway.name.as_str())));
-        Self { applied, timeouts: plan::timeouts(&applied.config.timeouts), gateways: gateways.collect() }
+        let draining = applied.draining.iter().map(|drain| (drain.address(), drain.nat_gateway.as_str()));
+        let gateways = in_use.chain(draining).collect();
+        Self { applied, timeouts: plan::timeouts(&applied.config.timeouts), gateways }
     }
 
     fn report(&self, session: &Session, now: u32) -> FlowReport<'a> {

@@ -10,7 +10,7 @@ mod route;
 mod status;
 
 pub use drops::{DropReading, DropReport, LatestDrop, drops};
-pub use eip::{ElasticIpReport, Usage, elastic_ips, usage};
+pub use eip::{ElasticIpReport, ElasticIpState, Usage, elastic_ips, usage};
 pub use flows::{FlowFilter, FlowProtocol, FlowReport, FlowSort, FlowState, NotFound, flows};
 pub use nacl::{LAST_RULE, NaclDirection, RuleReport, rules};
 pub use route::{RouteReport, RouteState, routes};

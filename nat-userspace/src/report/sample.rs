@@ -24,14 +24,7 @@ pub fn applied() -> Applied {
         same_queue: None,
     };
     let interfaces = vec![interface("eth1", 2, "internal"), interface("eth0", 3, "external")];
-    Applied {
-        pid: 4711,
-        config,
-        interfaces,
-        announced: Vec::new(),
-        shared: Vec::new(),
-        loopback_enabled: false,
-    }
+    Applied { interfaces, ..Applied::new(4711, config) }
 }
 
 /// An established TCP session from 10.0.1.5 to 192.0.2.80:443, opened at tick 100 and last seen at tick 200.

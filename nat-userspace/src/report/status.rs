@@ -5,8 +5,7 @@ use std::net::Ipv4Addr;
 use nat_common::counter::Counters;
 use serde::{Serialize, Serializer};
 
-use super::{Usage, usage};
-use crate::config::NatGateway;
+use super::{ElasticIpReport, ElasticIpState, elastic_ips};
 use crate::datapath::{Applied, AppliedInterface, Session};
 use crate::plan::SameQueue;
 
@@ -15,6 +14,8 @@ use crate::plan::SameQueue;
 pub struct Observation<'a> {
     /// The generation in force.
     pub generation: u32,
+    /// The millisecond of the monotonic clock.
+    pub now: u64,
     /// Whether a controller lives.
     pub controller_runs: bool,
     /// Every session.
@@ -93,7 +94,7 @@ pub struct GatewayReport<'a> {
     pub name: &'a str,
     /// The public subnet it lives in.
     pub subnet: &'a str,
-    /// Its Elastic IPs.
+    /// Its Elastic IPs, and then those that drain.
     pub elastic_ips: Vec<ElasticIpUse>,
 }
 
@@ -102,6 +103,10 @@ pub struct GatewayReport<'a> {
 pub struct ElasticIpUse {
     /// The address.
     pub address: Ipv4Addr,
+    /// Whether new sessions get it.
+    pub state: ElasticIpState,
+    /// Seconds until it is withdrawn at the latest; null unless it drains.
+    pub seconds_left: Option<u64>,
     /// Sessions that it carries.
     pub sessions: u64,
     /// Different external ports in use, counted per protocol.
@@ -120,9 +125,16 @@ pub struct FlowTable {
 /// Reports on a gateway with the configuration `applied`.
 #[must_use]
 pub fn status<'a>(applied: &'a Applied, seen: &Observation<'_>) -> StatusReport<'a> {
-    let usage = usage(seen.sessions);
-    let used = |address: Ipv4Addr| usage.get(&address).copied().unwrap_or_default();
-    let gateways = applied.config.nat_gateways.iter();
+    let elastic_ips = elastic_ips(applied, seen.sessions, seen.now);
+    let gateways = applied.config.nat_gateways.iter().map(|gateway| GatewayReport {
+        name: &gateway.name,
+        subnet: &gateway.subnet,
+        elastic_ips: elastic_ips
+            .iter()
+            .filter(|of| of.nat_gateway == Some(&gateway.name))
+            .map(in_use)
+            .collect(),
+    });
     StatusReport {
         generation: seen.generation,
         controller: Controller {
@@ -132,23 +144,16 @@ pub fn status<'a>(applied: &'a Applied, seen: &Observation<'_>) -> StatusReport<
         sessions: seen.sessions.len() as u64,
         max_sessions: seen.max_sessions,
         interfaces: applied.interfaces.iter().map(InterfaceReport::of).collect(),
-        nat_gateways: gateways.map(|gateway| of_gateway(gateway, used)).collect(),
+        nat_gateways: gateways.collect(),
         counters: Counters::NAMES.iter().copied().zip(seen.counters.values()).collect(),
         drops_total: seen.drops,
         flow_table: FlowTable { used: seen.flows, capacity: 2 * u64::from(seen.max_sessions) },
     }
 }
 
-fn of_gateway(gateway: &NatGateway, used: impl Fn(Ipv4Addr) -> Usage) -> GatewayReport<'_> {
-    let of_address = |address: &Ipv4Addr| {
-        let Usage { sessions, ports } = used(*address);
-        ElasticIpUse { address: *address, sessions, ports_used: ports }
-    };
-    GatewayReport {
-        name: &gateway.name,
-        subnet: &gateway.subnet,
-        elastic_ips: gateway.elastic_ips.iter().map(of_address).collect(),
-    }
+fn in_use(report: &ElasticIpReport<'_>) -> ElasticIpUse {
+    let ElasticIpReport { address, state, seconds_left, sessions, ports_used, .. } = *report;
+    ElasticIpUse { address, state, seconds_left, sessions, ports_used }
 }
 
 fn as_object<S: Serializer>(counters: &[(&'static str, u64)], serializer: S) -> Result<S::Ok, S::Error> {
@@ -165,6 +170,7 @@ mod tests {
     fn observation(sessions: &[Session]) -> Observation<'_> {
         Observation {
             generation: 4,
+            now: 1_000,
             controller_runs: true,
             sessions,
             max_sessions: 262_144,
@@ -198,7 +204,8 @@ mod tests {
                       "same_queue": { "protocols": ["tcp"], "queues": 8, "why_not": ["for udp not"] } },
                 ],
                 "nat_gateways": [{ "name": "nat-a", "subnet": "public-a", "elastic_ips": [
-                    { "address": "203.0.113.10", "sessions": 2, "ports_used": 2 },
+                    { "address": "203.0.113.10", "state": "in_use", "seconds_left": null, "sessions": 2,
+                      "ports_used": 2 },
                 ] }],
                 "counters": null, "drops_total": 1,
                 "flow_table": { "used": 4, "capacity": 524_288 },

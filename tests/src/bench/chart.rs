@@ -79,7 +79,9 @@ fn title(key: &Key) -> Option<String> {
         Scenario::EstablishedInbound => "inbound, established",
         Scenario::New => "every packet a new session",
         Scenario::NewOneHost => "every packet a new port of one host",
-        Scenario::TcpBulk
+        Scenario::NewAtFill
+        | Scenario::NewAtFillP999
+        | Scenario::TcpBulk
         | Scenario::TcpCrr
         | Scenario::TcpRrP50
         | Scenario::TcpRrP99

@@ -10,6 +10,7 @@ use nat_userspace::datapath::Rig;
 use crate::bench::canary::Canary;
 use crate::bench::conntrack::Limits;
 use crate::bench::cpu::Core;
+use crate::bench::fill;
 use crate::bench::gateway::{Gateway, Kind};
 use crate::bench::million;
 use crate::bench::options::{Options, Part};
@@ -65,17 +66,23 @@ impl Comparison<'_> {
             for (part, traffic) in self.traffics() {
                 for kind in self.kinds(run, &Kind::OWN) {
                     if part != Part::Ports || kind.translates() {
-                        self.repeatedly(&kind, |this| this.packets(&kind, part, traffic))?;
+                        self.repeatedly(&kind.to_string(), |this| this.packets(&kind, part, traffic))?;
                     }
+                }
+            }
+            if self.options.wants(Part::Ports) && self.options.compares(&Kind::NatgwXdp) {
+                for processors in fill::PROCESSORS {
+                    let name = fill::name(processors);
+                    self.repeatedly(&name, |this| this.fill(&name, processors))?;
                 }
             }
             if self.options.wants(Part::Tcp) {
                 for kind in self.kinds(run, &SOCKETS) {
-                    self.repeatedly(&kind, |this| this.tcp(&kind))?;
+                    self.repeatedly(&kind.to_string(), |this| this.tcp(&kind))?;
                 }
             }
             if self.options.wants(Part::Ageing) && self.options.compares(&Kind::NatgwXdp) {
-                self.repeatedly(&Kind::NatgwXdp, Self::million)?;
+                self.repeatedly(&Kind::NatgwXdp.to_string(), Self::million)?;
             }
         }
         Ok(())
@@ -117,10 +124,9 @@ impl Comparison<'_> {
     }
 
     /// Does a measurement on a quiet core, once more if it fails, and remembers if it fails for good.
-    fn repeatedly(&mut self, kind: &Kind, measure: impl Fn(&mut Self) -> Result<()>) -> Result<()> {
-        let name = kind.to_string();
+    fn repeatedly(&mut self, name: &str, measure: impl Fn(&mut Self) -> Result<()>) -> Result<()> {
         for attempt in 1..=ATTEMPTS {
-            if self.results.unavailable.contains_key(&name) {
+            if self.results.unavailable.contains_key(name) {
                 return Ok(());
             }
             self.results.runs += 1;
@@ -198,6 +204,16 @@ impl Comparison<'_> {
         add(Scenario::TcpCrr, IN_FLIGHT, rate);
         for (streams, figure) in bulk {
             add(Scenario::TcpBulk, streams, figure);
+        }
+        Ok(())
+    }
+
+    fn fill(&mut self, name: &str, processors: usize) -> Result<()> {
+        for figures in fill::measure(processors)? {
+            let mut add =
+                |scenario, figure| self.results.add(scenario, figures.sessions, SMALL, name, figure);
+            add(Scenario::NewAtFill, figures.mean);
+            add(Scenario::NewAtFillP999, figures.p999);
         }
         Ok(())
     }

@@ -7,6 +7,7 @@ pub mod compare;
 pub mod config;
 pub mod conntrack;
 pub mod cpu;
+pub mod fill;
 pub mod gateway;
 pub mod machine;
 pub mod million;

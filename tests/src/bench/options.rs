@@ -54,7 +54,7 @@ pub struct Options {
 pub enum Part {
     /// Packets of established and of new sessions
     Packets,
-    /// New sessions of one host toward one remote: only ports differ
+    /// New sessions toward one remote, where only ports differ, and where most of them are taken
     Ports,
     /// Packets of several sizes
     Sizes,

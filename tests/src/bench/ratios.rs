@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use crate::bench::fill;
 use crate::bench::gateway::Kind;
 use crate::bench::results::{Results, Scenario, Series};
 
-use Formula::{Costs, Figure, Rates};
+use Formula::{Costs, Figure, Growth, Rates};
 use Kind::{Bare, BareTc, NatgwAuto, NatgwTc, NatgwXdp, Nftables, Routing};
 use Scenario::{
-    AgeingCpu, BytesPerSession, EstablishedInbound, EstablishedOutbound, New, TcpBulk, TcpCrr, TcpRrP99,
+    AgeingCpu, BytesPerSession, EstablishedInbound, EstablishedOutbound, New, NewAtFill, TcpBulk, TcpCrr,
+    TcpRrP99,
 };
 
 /// One ratio.
@@ -35,6 +37,8 @@ enum Formula {
     Costs(&'static [Scenario], u32, u32, Kind, Kind),
     /// Ours by theirs, summed up over several numbers of streams.
     Rates(Scenario, &'static [u32], Kind, Kind),
+    /// What ours costs at the first fill of a remote's ports, by what it costs at the second; in thousandths.
+    Growth(u32, u32, usize),
     /// Ours alone.
     Figure(Scenario, Kind),
 }
@@ -49,7 +53,7 @@ pub const IN_FLIGHT: u32 = 64;
 pub const STREAMS: &[u32] = &[1, 8];
 
 /// Every ratio, in the order of the report.
-pub const RATIOS: [Ratio; 15] = [
+pub const RATIOS: [Ratio; 19] = [
     ratio("xdp_established_1k_vs_bare", 0.75, Costs(BOTH, K, SMALL, NatgwXdp, Bare)),
     ratio("xdp_established_1m_vs_bare", 0.42, Costs(BOTH, M, SMALL, NatgwXdp, Bare)),
     ratio("xdp_established_1k_vs_nft", 4.2, Costs(BOTH, K, SMALL, NatgwXdp, Nftables)),
@@ -69,7 +73,15 @@ pub const RATIOS: [Ratio; 15] = [
         formula: Figure(BytesPerSession, NatgwXdp),
     },
     Ratio { name: "ageing_1m_cpu_ms", bound: Bound::AtMost(150.0), formula: Figure(AgeingCpu, NatgwXdp) },
+    growth("new_at_99_vs_10_percent_1_cpu", 2.0, 990, 1),
+    growth("new_at_99_vs_10_percent_2_cpus", 2.0, 990, 2),
+    growth("new_at_99_9_vs_10_percent_1_cpu", 4.0, 999, 1),
+    growth("new_at_99_9_vs_10_percent_2_cpus", 4.0, 999, 2),
 ];
+
+const fn growth(name: &'static str, most: f64, fill: u32, processors: usize) -> Ratio {
+    Ratio { name, bound: Bound::AtMost(most), formula: Growth(fill, 100, processors) }
+}
 
 const fn ratio(name: &'static str, least: f64, formula: Formula) -> Ratio {
     Ratio { name, bound: Bound::AtLeast(least), formula }
@@ -125,7 +137,7 @@ impl Reader<'_> {
                 let sum = |kind: &Kind| {
                     scenarios
                         .iter()
-                        .map(|scenario| self.median(*scenario, *sessions, *bytes, kind))
+                        .map(|scenario| self.median(*scenario, *sessions, *bytes, &kind.to_string()))
                         .sum::<Result<f64, String>>()
                 };
                 let (ours, theirs) = (sum(ours)?, sum(theirs)?);
@@ -135,25 +147,29 @@ impl Reader<'_> {
                 let sum = |kind: &Kind| {
                     streams
                         .iter()
-                        .map(|streams| self.median(*scenario, *streams, 0, kind))
+                        .map(|streams| self.median(*scenario, *streams, 0, &kind.to_string()))
                         .sum::<Result<f64, String>>()
                 };
                 let (ours, theirs) = (sum(ours)?, sum(theirs)?);
                 Ok(ours / theirs)
             }
-            Figure(scenario, kind) => self.median(*scenario, M, 0, kind),
+            Growth(full, empty, processors) => {
+                let name = fill::name(*processors);
+                let cost = |fill| self.median(NewAtFill, fill::sessions(fill), SMALL, &name);
+                Ok(cost(*full)? / cost(*empty)?)
+            }
+            Figure(scenario, kind) => self.median(*scenario, M, 0, &kind.to_string()),
         }
     }
 
-    fn median(&self, scenario: Scenario, sessions: u32, bytes: u32, kind: &Kind) -> Result<f64, String> {
-        let name = kind.to_string();
-        let Some(series) = self.results.get(scenario, sessions, bytes, &name) else {
-            return Err(match self.results.unavailable.get(&name) {
+    fn median(&self, scenario: Scenario, sessions: u32, bytes: u32, name: &str) -> Result<f64, String> {
+        let Some(series) = self.results.get(scenario, sessions, bytes, name) else {
+            return Err(match self.results.unavailable.get(name) {
                 Some(why) => format!("{name} is not available: {why}"),
                 None => format!("{name} was not measured at {sessions}"),
             });
         };
-        self.steady(series, scenario, &name)
+        self.steady(series, scenario, name)
     }
 
     fn steady(&self, series: &Series, scenario: Scenario, name: &str) -> Result<f64, String> {
@@ -193,11 +209,17 @@ mod tests {
             results.add(BytesPerSession, M, 0, &name, 250.0);
             results.add(AgeingCpu, M, 0, &name, 90.0);
         }
+        for processors in fill::PROCESSORS {
+            for (fill, cost) in [(100, 500.0), (990, 600.0), (999, 1_000.0)] {
+                let name = fill::name(processors);
+                results.add(NewAtFill, fill::sessions(fill), SMALL, &name, cost);
+            }
+        }
         results
     }
 
     #[test]
-    fn all_fifteen_ratios_are_formed_from_a_complete_measurement() {
+    fn all_ratios_are_formed_from_a_complete_measurement() {
         let formed = form(&complete(), false);
         assert!(formed.not_measured.is_empty(), "{:?}", formed.not_measured);
         let names: Vec<_> = formed.ratios.keys().copied().collect();
@@ -206,6 +228,10 @@ mod tests {
             [
                 "ageing_1m_cpu_ms",
                 "bytes_per_session",
+                "new_at_99_9_vs_10_percent_1_cpu",
+                "new_at_99_9_vs_10_percent_2_cpus",
+                "new_at_99_vs_10_percent_1_cpu",
+                "new_at_99_vs_10_percent_2_cpus",
                 "tc_established_1k_vs_bare",
                 "tc_established_1k_vs_nft",
                 "tc_established_1m_vs_nft",
@@ -231,6 +257,7 @@ mod tests {
         assert_eq!(ratios["tcp_rr_p99_nft_vs_auto"], 4.0);
         assert_eq!(ratios["tcp_bulk_auto_vs_routing"], 0.5);
         assert_eq!(ratios["ageing_1m_cpu_ms"], 90.0);
+        assert_eq!(ratios["new_at_99_9_vs_10_percent_2_cpus"], 2.0);
     }
 
     #[test]

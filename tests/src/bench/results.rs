@@ -16,6 +16,10 @@ pub enum Scenario {
     New,
     /// The same where all sessions are of one host to one remote.
     NewOneHost,
+    /// Nanoseconds that the data plane takes for a first packet toward a remote with so many sessions.
+    NewAtFill,
+    /// The same, what one in a thousand takes longer than.
+    NewAtFillP999,
     /// Gbit/s of TCP; `sessions` are streams.
     TcpBulk,
     /// TCP connections per second, each with a request and an answer; `sessions` are in flight.
@@ -40,6 +44,7 @@ impl Scenario {
             Self::EstablishedOutbound | Self::EstablishedInbound | Self::New | Self::NewOneHost => {
                 "CPU ns per packet"
             }
+            Self::NewAtFill | Self::NewAtFillP999 => "ns",
             Self::TcpBulk => "Gbit/s",
             Self::TcpCrr => "connections/s",
             Self::TcpRrP50 | Self::TcpRrP99 | Self::TcpRrP999 => "µs",
@@ -54,7 +59,8 @@ impl Scenario {
         match self {
             Self::EstablishedOutbound | Self::EstablishedInbound | Self::New | Self::NewOneHost => 0.10,
             Self::TcpBulk | Self::TcpCrr | Self::TcpRrP50 | Self::TcpRrP99 | Self::AgeingCpu => 0.20,
-            Self::TcpRrP999 => 0.50,
+            Self::NewAtFill => 0.20,
+            Self::TcpRrP999 | Self::NewAtFillP999 => 0.50,
             Self::BytesPerSession => 0.0,
         }
     }

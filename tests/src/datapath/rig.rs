@@ -134,7 +134,7 @@ impl Rig {
     /// If the kernel refuses anything.
     #[must_use]
     pub fn pinned(layout: &Layout, pins: &Pins) -> Self {
-        let mut rig = Self::load(Network::default(), 1_024, Some(pins));
+        let mut rig = Self::load(Network::default(), sessions(layout), Some(pins));
         rig.apply(layout);
         rig
     }

@@ -20,6 +20,7 @@ pub mod natgw;
 pub mod nginx;
 pub mod process;
 pub mod settings;
+pub mod stream;
 pub mod sweep;
 pub mod topology;
 pub mod traffic;
@@ -50,6 +51,8 @@ pub const GATEWAY_EXTERNAL: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
 pub const ROUTER: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 254);
 /// The Elastic IP.
 pub const ELASTIC_IP: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 10);
+/// A second Elastic IP, for gateways that have two.
+pub const SECOND_ELASTIC_IP: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 11);
 /// First outside server.
 pub const S1: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 10);
 /// Second outside server.

@@ -14,7 +14,7 @@ use serde_json::Value;
 use crate::lab::host::Host;
 use crate::lab::process::{Output, Process, Stream};
 use crate::lab::settings::Settings;
-use crate::lab::{ELASTIC_IP, Lab, Node, sweep};
+use crate::lab::{Lab, Node, sweep};
 
 /// How long the gateway may take to start or to reload.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -113,6 +113,13 @@ impl Natgw {
         &self.pins
     }
 
+    /// The socket of the API.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        let id = self.pins.file_name().unwrap_or_default().to_string_lossy();
+        Path::new(sweep::SOCKETS).join(format!("{id}.sock"))
+    }
+
     /// Replaces the configuration file, without a reload.
     ///
     /// # Errors
@@ -156,6 +163,12 @@ impl Natgw {
     #[must_use]
     pub fn pid(&self) -> Option<Pid> {
         self.controller.as_ref().map(Process::pid)
+    }
+
+    /// What the controller has logged so far.
+    #[must_use]
+    pub fn log(&self) -> String {
+        self.controller.as_ref().map_or_else(String::new, Process::stderr)
     }
 
     /// Writes the configuration, sends SIGHUP and waits for the answer.
@@ -270,13 +283,16 @@ impl Natgw {
         if fs::exists(&self.pins)? {
             bail!("pins remain in {}", self.pins.display());
         }
+        if fs::exists(self.socket())? {
+            bail!("the API's socket remains at {}", self.socket().display());
+        }
         let links = self.host.run(&["ip", "-d", "link", "show"])?.stdout;
         if links.contains("xdp") {
             bail!("an XDP program is attached:\n{links}");
         }
         let addresses = self.host.run(&["ip", "-4", "addr", "show", "dev", self.external])?.stdout;
-        if addresses.contains(&ELASTIC_IP.to_string()) {
-            bail!("the Elastic IP is on {}:\n{addresses}", self.external);
+        if addresses.contains("inet 203.0.113.") {
+            bail!("an Elastic IP is on {}:\n{addresses}", self.external);
         }
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! The configuration file of the gateway in the lab.
 
 use std::fmt::Write;
+use std::net::Ipv4Addr;
 
 use crate::lab::{ELASTIC_IP, Plan, Uplink};
 
@@ -13,7 +14,11 @@ pub struct Settings {
     routed: bool,
     /// Idle timeouts in seconds, by the names of the configuration.
     pub timeouts: Vec<(&'static str, u64)>,
-    /// Ports of the Elastic IP, if not all.
+    /// The NAT gateway's Elastic IPs.
+    pub elastic_ips: Vec<Ipv4Addr>,
+    /// How long Elastic IPs drain, if not the default.
+    pub drain: Option<&'static str>,
+    /// Ports of the Elastic IPs, if not all.
     pub ports: Option<(u16, u16)>,
     /// Further routes of the private subnet: destination and target.
     pub routes: Vec<(&'static str, &'static str)>,
@@ -33,6 +38,8 @@ impl Settings {
             mode: plan.hook.mode(),
             routed: plan.uplink == Uplink::Routed,
             timeouts: Vec::new(),
+            elastic_ips: vec![ELASTIC_IP],
+            drain: None,
             ports: None,
             routes: Vec::new(),
             outbound_rules: Vec::new(),
@@ -47,7 +54,21 @@ impl Settings {
         self
     }
 
-    /// Lends only these ports of the Elastic IP.
+    /// Gives the NAT gateway these Elastic IPs.
+    #[must_use]
+    pub fn elastic_ips(mut self, addresses: &[Ipv4Addr]) -> Self {
+        self.elastic_ips = addresses.to_vec();
+        self
+    }
+
+    /// Has Elastic IPs drain for this long.
+    #[must_use]
+    pub fn drain(mut self, time: &'static str) -> Self {
+        self.drain = Some(time);
+        self
+    }
+
+    /// Lends only these ports of the Elastic IPs.
     #[must_use]
     pub fn ports(mut self, first: u16, last: u16) -> Self {
         self.ports = Some((first, last));
@@ -78,9 +99,17 @@ impl Settings {
     /// The configuration file.
     #[must_use]
     pub fn to_toml(&self) -> String {
-        let mode = format!("[gateway]\nmode = \"{}\"\n\n", self.mode);
-        [mode, self.timeouts(), self.network(), self.elastic_ip(), self.policy(), self.appendix.clone()]
-            .concat()
+        let drain = self.drain.map_or_else(String::new, |time| format!("drain = \"{time}\"\n"));
+        let gateway = format!("[gateway]\nmode = \"{}\"\n{drain}\n", self.mode);
+        [
+            gateway,
+            self.timeouts(),
+            self.network(),
+            self.elastic_ip_list(),
+            self.policy(),
+            self.appendix.clone(),
+        ]
+        .concat()
     }
 
     /// The same gateway by flags alone, as far as flags can say it.
@@ -107,6 +136,8 @@ impl Settings {
 
     fn network(&self) -> String {
         let (internal, external) = (self.internal, self.external);
+        let quoted: Vec<_> = self.elastic_ips.iter().map(|address| format!("\"{address}\"")).collect();
+        let elastic_ips = quoted.join(", ");
         format!(
             r#"
 [[vpc]]
@@ -130,7 +161,7 @@ interface = "{external}"
 [[nat_gateway]]
 name = "nat-a"
 subnet = "public-a"
-elastic_ips = ["{ELASTIC_IP}"]
+elastic_ips = [{elastic_ips}]
 
 "#
         )
@@ -160,8 +191,12 @@ outbound = [
         )
     }
 
-    fn elastic_ip(&self) -> String {
-        let mut text = format!("[[elastic_ip]]\naddress = \"{ELASTIC_IP}\"\n");
+    fn elastic_ip_list(&self) -> String {
+        self.elastic_ips.iter().map(|address| self.elastic_ip(*address)).collect()
+    }
+
+    fn elastic_ip(&self, address: Ipv4Addr) -> String {
+        let mut text = format!("[[elastic_ip]]\naddress = \"{address}\"\n");
         if self.routed {
             text.push_str("arp = \"routed\"\n");
         }

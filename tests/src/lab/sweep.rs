@@ -22,6 +22,9 @@ pub const DIRECTORY_PREFIX: &str = "natgw-";
 /// Where the gateways of the labs pin their programs and maps.
 pub const BPFFS: &str = "/sys/fs/bpf";
 
+/// Where the gateways of the labs serve their API.
+pub const SOCKETS: &str = "/run/natgw";
+
 /// Once per process: removes what dead labs left, and makes SIGINT and SIGTERM remove what is ours.
 ///
 /// Call it before any other thread starts: threads inherit the signal mask. [`crate::lab::Lab::new`] calls it too.
@@ -43,7 +46,7 @@ pub fn prepare() {
     });
 }
 
-/// Removes the namespaces, pins and temporary files of every lab whose pid satisfies `of`.
+/// Removes the namespaces, pins, sockets and temporary files of every lab whose pid satisfies `of`.
 fn sweep(of: impl Fn(u32) -> bool) {
     for name in names_in(Path::new(namespace::DIRECTORY), "", &of) {
         if let Err(error) = namespace::remove(&name) {
@@ -55,6 +58,9 @@ fn sweep(of: impl Fn(u32) -> bool) {
             // It works on bpffs too, because it removes file by file; what cannot go now is tried again next time.
             let _ = fs::remove_dir_all(directory.join(name));
         }
+    }
+    for name in names_in(Path::new(SOCKETS), "", &of) {
+        let _ = fs::remove_file(Path::new(SOCKETS).join(name));
     }
 }
 
@@ -78,6 +84,7 @@ mod tests {
     fn only_names_of_labs_have_an_owner() {
         assert_eq!(owner("lab-4711-0-gw"), Some(4711));
         assert_eq!(owner("be-4711-0-gw"), Some(4711));
+        assert_eq!(owner("lab-4711-0.sock"), Some(4711));
         assert_eq!(owner("lab-x4711-0-gw"), None);
         assert_eq!(owner("natgw"), None);
     }

@@ -288,6 +288,9 @@ fn write(path: &str, value: &str) -> Result<()> {
 }
 
 /// Runs a script of `ip` commands in the namespace of `host`.
-pub(crate) fn ip(host: &Host, script: &str) -> Result<()> {
+///
+/// # Errors
+/// When one of them fails.
+pub fn ip(host: &Host, script: &str) -> Result<()> {
     host.run_with_input(&["ip", "-batch", "-"], script).map(drop)
 }

@@ -7,6 +7,7 @@ mod baseline;
 mod bulk;
 mod clsact;
 mod control;
+mod drain;
 mod errors;
 mod invariants;
 mod measuring;
@@ -71,6 +72,7 @@ fn main() {
         clsact::scenarios(),
         policy::scenarios(),
         control::scenarios(),
+        drain::scenarios(),
         invariants::scenarios(),
         refusal::scenarios(),
         shared::scenarios(),

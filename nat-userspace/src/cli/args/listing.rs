@@ -1,4 +1,4 @@
-//! The verbs that show and list: `status`, `drops`, `eip`, `nacl`, `route`.
+//! The verbs that show and list: `status`, `drops`, `nacl`, `route`.
 
 use clap::{Args, Subcommand};
 
@@ -12,8 +12,9 @@ Examples:
 
 JSON: one object:
   generation, controller {running, pid}, sessions, max_sessions, interfaces [{name, index, roles, mode, why}],
-  nat_gateways [{name, subnet, elastic_ips [{address, sessions, ports_used}]}], counters {name: n},
-  drops_total, flow_table {used, capacity}
+  nat_gateways [{name, subnet, elastic_ips [{address, state, seconds_left, sessions, ports_used}]}],
+  counters {name: n}, drops_total, flow_table {used, capacity}
+The state of an Elastic IP is in_use or draining; seconds_left is null unless it is draining.
 
 Exit codes:
   0  shown
@@ -75,17 +76,6 @@ pub struct ListArgs {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
-}
-
-/// `natgw eip`
-#[derive(Clone, Debug, Subcommand)]
-pub enum EipVerb {
-    /// List Elastic IPs with their NAT gateway, sessions and ports
-    ///
-    /// Ports are counted per protocol; one port serves many destinations at once, so there may be more sessions.
-    ///
-    /// JSON: an array of {address, nat_gateway, arp, sessions, ports_used, ports}.
-    List(ListArgs),
 }
 
 /// `natgw nacl`

@@ -140,8 +140,18 @@ fn bench_measures_at_three_sizes_unless_told() {
 
 #[test]
 fn every_listing_verb_prints_json() {
-    for verb in ["status", "flows", "drops", "eip list", "nacl list", "route list", "bench", "check gw.toml"]
-    {
+    for verb in [
+        "status",
+        "flows",
+        "drops",
+        "eip list",
+        "eip add 203.0.113.10",
+        "eip remove 203.0.113.10",
+        "nacl list",
+        "route list",
+        "bench",
+        "check gw.toml",
+    ] {
         parse(&format!("natgw {verb} --json"));
     }
 }
@@ -154,4 +164,18 @@ fn bad_usage_ends_with_exit_code_2_and_help_with_0() {
     assert_eq!(code("natgw check"), 2);
     assert_eq!(code("natgw --help"), 0);
     assert_eq!(code("natgw flows --help"), 0);
+}
+
+#[test]
+fn eip_remove_drains_for_a_time_or_not_at_all() {
+    let drain = |line: &str| {
+        let Verb::Eip(EipVerb::Remove(remove)) = parse(line) else { panic!("not eip remove") };
+        (remove.drain.map(|time| time.seconds), remove.now)
+    };
+    assert_eq!(drain("natgw eip remove 203.0.113.10"), (None, false));
+    assert_eq!(drain("natgw eip remove 203.0.113.10 --drain 5m50s"), (Some(350), false));
+    assert_eq!(drain("natgw eip remove 203.0.113.10 --now"), (None, true));
+    assert_eq!(refusal("natgw eip remove 203.0.113.10 --now --drain 3s"), ErrorKind::ArgumentConflict);
+    assert_eq!(refusal("natgw eip remove 203.0.113.10 --drain soon"), ErrorKind::ValueValidation);
+    assert_eq!(refusal("natgw eip add 203.0.113"), ErrorKind::ValueValidation);
 }

@@ -29,12 +29,13 @@ fn write(out: &mut String, config: &Config) -> fmt::Result {
     )?;
     writeln!(
         out,
-        "mode {}, room for {} sessions in {} MB, at most {} icmp errors per second and cpu{}\n",
+        "mode {}, room for {} sessions in {} MB, at most {} icmp errors per second and cpu{}; elastic ips drain for {} s\n",
         config.mode,
         config.max_sessions,
         table_bytes(config.max_sessions).div_ceil(1_000_000),
         config.icmp_errors_per_second,
-        if config.same_queue { ", answers on the same queue" } else { "" }
+        if config.same_queue { ", answers on the same queue" } else { "" },
+        config.drain
     )
 }
 

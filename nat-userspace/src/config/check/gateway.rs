@@ -88,7 +88,7 @@ impl Check<'_> {
 
 /// The private addresses that an Elastic IP lies among, if it does. An address of a VPC that stands in a NAT gateway's
 /// own subnet is fine: a host in a cloud has such a one, and the cloud maps it to a public address.
-fn internal_place(config: &Config, elastic_ip: &ElasticIp) -> Option<String> {
+pub(in crate::config) fn internal_place(config: &Config, elastic_ip: &ElasticIp) -> Option<String> {
     let address = &elastic_ip.address;
     let holders = || config.subnets.iter().filter(|subnet| subnet.cidr.contains(address));
     if let Some(subnet) = holders().find(|subnet| subnet.is_private()) {
