@@ -134,7 +134,16 @@ impl Search {
     #[inline(always)]
     #[must_use]
     pub fn new(first: u32, count: u32, start: u32, generation: u32, tick: u32) -> Self {
-        Self { first, count, next: start, left: count, patience: PATIENCE, generation, tick, ..Self::default() }
+        Self {
+            first,
+            count,
+            next: start,
+            left: count,
+            patience: PATIENCE,
+            generation,
+            tick,
+            ..Self::default()
+        }
     }
 
     /// The number of the port map in use.

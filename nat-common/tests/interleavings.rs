@@ -77,7 +77,10 @@ fn open(gateway: &Gateway<AtomicU64>, number: u32) -> Opened {
 
 /// Opens a session on each of two processors; both must succeed, within the range and on ports of their own.
 fn open_two(gateway: &Arc<Gateway<AtomicU64>>, range: (u16, u16)) -> [Session; 2] {
-    let there = { let gateway = Arc::clone(gateway); thread::spawn(move || open(&gateway, 1)) };
+    let there = {
+        let gateway = Arc::clone(gateway);
+        thread::spawn(move || open(&gateway, 1))
+    };
     let here = open(gateway, 2).session();
     let there = there.join().unwrap().session();
     assert_ne!(here.port(), there.port());
@@ -97,7 +100,10 @@ fn two_openings_at_once_get_two_ports_by_the_port_map_and_give_them_back() {
         let [one, other] = open_two(&gateway, range);
         assert_eq!(gateway.taken(map), (2, 2));
         assert_eq!(open(&gateway, 3), Opened::Exhausted);
-        let closing = { let gateway = Arc::clone(&gateway); thread::spawn(move || gateway.close(&one)) };
+        let closing = {
+            let gateway = Arc::clone(&gateway);
+            thread::spawn(move || gateway.close(&one))
+        };
         gateway.close(&other);
         closing.join().unwrap();
         assert_eq!(gateway.taken(map), (0, 0));
@@ -127,7 +133,10 @@ fn port_changes_hands(mapped_before: bool) {
         gateway.begin_map(0, 1).unwrap();
     }
     let map = gateway.find_map(0, 1).unwrap();
-    let closing = { let gateway = Arc::clone(&gateway); thread::spawn(move || gateway.close(&first)) };
+    let closing = {
+        let gateway = Arc::clone(&gateway);
+        thread::spawn(move || gateway.close(&first))
+    };
     let second = open(&gateway, 2);
     closing.join().unwrap();
     let second = match second {
@@ -155,7 +164,10 @@ fn a_port_map_that_begins_while_a_session_ends_does_not_keep_its_port() {
     every_order(|| {
         let gateway = gateway((100, 100));
         let first = open(&gateway, 1).session();
-        let closing = { let gateway = Arc::clone(&gateway); thread::spawn(move || gateway.close(&first)) };
+        let closing = {
+            let gateway = Arc::clone(&gateway);
+            thread::spawn(move || gateway.close(&first))
+        };
         gateway.begin_map(0, 1).unwrap();
         let early = open(&gateway, 2);
         closing.join().unwrap();
@@ -169,7 +181,10 @@ fn a_port_map_that_begins_while_a_session_ends_does_not_keep_its_port() {
 fn of_two_port_maps_begun_at_once_for_one_remote_at_most_one_is_found() {
     every_order(|| {
         let gateway = gateway((100, 163));
-        let there = { let gateway = Arc::clone(&gateway); thread::spawn(move || gateway.begin_map(0, 1)) };
+        let there = {
+            let gateway = Arc::clone(&gateway);
+            thread::spawn(move || gateway.begin_map(0, 1))
+        };
         let here = gateway.begin_map(0, 1);
         let there = there.join().unwrap();
         assert!(here.is_none() || there.is_none(), "{here:?} {there:?}");

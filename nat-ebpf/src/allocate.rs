@@ -166,14 +166,7 @@ impl Opening {
     }
 
     #[inline(always)]
-    fn begin(
-        &mut self,
-        outbound: &FlowKey4,
-        gateway: &Gateway,
-        number: u32,
-        generation: u32,
-        queue: u32,
-    ) {
+    fn begin(&mut self, outbound: &FlowKey4, gateway: &Gateway, number: u32, generation: u32, queue: u32) {
         let key = FlowKey4 {
             source: outbound.destination,
             destination: 0,

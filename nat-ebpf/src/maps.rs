@@ -12,8 +12,8 @@ use nat_common::{
     event::RING_BYTES,
     nacl::{MAX_NACLS, MAX_PORT_RANGES, MAX_PREFIXES, NaclList, PortRange as NaclPorts, PortRanges},
     pool::{
-        Choice, ElasticIp, ElasticIpKey, Gateway, Lent, MAX_ELASTIC_IPS, MAX_GATEWAYS, MAX_RANGES, MAX_SOURCES,
-        PortRange,
+        Choice, ElasticIp, ElasticIpKey, Gateway, Lent, MAX_ELASTIC_IPS, MAX_GATEWAYS, MAX_RANGES,
+        MAX_SOURCES, PortRange,
     },
     ports::{BUCKET, Bucket, PortMap4},
     route::{MAX_ROUTES, MAX_SUBNETS, Prefix, Subnet, Target},

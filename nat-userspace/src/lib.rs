@@ -8,4 +8,5 @@ pub mod controller;
 pub mod datapath;
 pub mod host;
 pub mod plan;
+pub mod ports;
 pub mod report;

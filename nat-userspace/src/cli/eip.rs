@@ -91,7 +91,7 @@ impl Row for ElasticIpReport<'_> {
         text("STATE"),
         number("SESSIONS"),
         number("PORTS USED"),
-        number("PORTS"),
+        text("PORTS"),
     ];
 
     fn cells(&self) -> Vec<String> {
@@ -102,7 +102,7 @@ impl Row for ElasticIpReport<'_> {
             state_for_people(self.state, self.seconds_left),
             grouped(self.sessions),
             grouped(self.ports_used),
-            self.ports.clone(),
+            if self.shared { format!("{} (shared with the host)", self.ports) } else { self.ports.clone() },
         ]
     }
 }

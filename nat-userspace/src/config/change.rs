@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::check::internal_place;
-use super::lower::{DEFAULT_PORTS, unusable};
-use super::scalar::Scalar;
+use super::lower::unusable;
+use super::scalar::{List, Scalar};
 use super::{Arp, Config, ElasticIp};
 
 /// An Elastic IP to be added. What is left out is as [`Config`] has it already, or else the default.
@@ -139,7 +139,7 @@ impl Config {
         let mut config = self.clone();
         config.nat_gateways[gateway].elastic_ips.push(address);
         config.elastic_ips.retain(|known| known.address != address);
-        config.elastic_ips.push(elastic_ip);
+        config.elastic_ips.push(elastic_ip.clone());
         if let Some(place) = internal_place(&config, &elastic_ip) {
             return Err(ChangeError::Internal { address, place });
         }
@@ -205,14 +205,17 @@ impl Config {
 }
 
 fn elastic_ip(wanted: &NewElasticIp, known: Option<&ElasticIp>) -> Result<ElasticIp, ChangeError> {
-    let (first_port, last_port) = match &wanted.ports {
-        Some(ports) => Scalar::Text(ports.clone())
-            .ports()
-            .map_err(|(message, remedy)| ChangeError::Ports { message, remedy })?,
-        None => known.map_or(DEFAULT_PORTS, |known| (known.first_port, known.last_port)),
+    let ports = match &wanted.ports {
+        Some(ports) => Some(
+            List::One(Scalar::Text(ports.clone()))
+                .ports()
+                .map_err(|(message, remedy)| ChangeError::Ports { message, remedy })?,
+        ),
+        None => known.and_then(|known| known.ports.clone()),
     };
     let arp = wanted.arp.or(known.map(|known| known.arp)).unwrap_or_default();
-    Ok(ElasticIp { address: wanted.address, arp, first_port, last_port })
+    let reserved_ports = known.map(|known| known.reserved_ports.clone()).unwrap_or_default();
+    Ok(ElasticIp { address: wanted.address, arp, ports, reserved_ports })
 }
 
 #[cfg(test)]

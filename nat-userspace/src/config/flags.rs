@@ -132,7 +132,8 @@ fn public_subnet(external: Spanned<String>, elastic_ips: &[Spanned<String>]) -> 
 }
 
 fn elastic_ip(address: &Spanned<String>, arp: Arp) -> Spanned<raw::ElasticIp> {
-    let elastic_ip = raw::ElasticIp { address: address.clone(), arp: Some(arp), ports: None };
+    let elastic_ip =
+        raw::ElasticIp { address: address.clone(), arp: Some(arp), ports: None, reserved_ports: None };
     Spanned::new(address.span(), elastic_ip)
 }
 

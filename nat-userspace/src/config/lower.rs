@@ -12,15 +12,14 @@ use toml::Spanned;
 
 use super::error::Problem;
 use super::raw::{self, Document};
-use super::scalar::Scalar;
+use super::scalar::{List, Scalar};
 use super::source::{Report, Source};
 use super::{
-    Config, DEFAULT_DRAIN, DEFAULT_NACL, ElasticIp, NatGateway, OwnElasticIps, Route, RouteTable, Subnet, Target, Timeouts,
-    Vpc,
+    Config, DEFAULT_DRAIN, DEFAULT_NACL, DEFAULT_PORTS, ElasticIp, NatGateway, OwnElasticIps, Route, RouteTable,
+    Subnet, Target, Timeouts, Vpc,
 };
+use crate::ports::Ports;
 
-/// Ports of an Elastic IP where the configuration names none.
-pub(super) const DEFAULT_PORTS: (u16, u16) = (1024, 65535);
 /// Sessions the flow table may be sized for.
 const SESSIONS: RangeInclusive<i64> = 1_024..=67_108_864;
 
@@ -171,12 +170,25 @@ impl Lower<'_> {
                 "write a unicast address that the outside can reach",
             );
         }
-        let (first_port, last_port) = match &raw.ports {
-            Some(ports) => self.ports(&object, ports),
-            None => DEFAULT_PORTS,
+        let ports = raw.ports.as_ref().and_then(|ports| self.port_list(&object, ports));
+        let reserved_ports = raw.reserved_ports.as_ref().and_then(|ports| self.port_list(&object, ports));
+        let elastic_ip = ElasticIp {
+            address: address.unwrap_or(Ipv4Addr::UNSPECIFIED),
+            arp: raw.arp.unwrap_or_default(),
+            ports,
+            reserved_ports: reserved_ports.unwrap_or_default(),
         };
-        let address = address.unwrap_or(Ipv4Addr::UNSPECIFIED);
-        ElasticIp { address, arp: raw.arp.unwrap_or_default(), first_port, last_port }
+        self.some_port(&object, raw, &elastic_ip);
+        elastic_ip
+    }
+
+    /// An Elastic IP without ports serves nobody.
+    fn some_port(&mut self, object: &str, raw: &raw::ElasticIp, elastic_ip: &ElasticIp) {
+        let Some(place) = raw.reserved_ports.as_ref().or(raw.ports.as_ref()) else { return };
+        if elastic_ip.usable_ports().is_empty() {
+            let message = "no port is left for sessions";
+            self.report.add(place.span(), object, message, "write more ports or fewer reserved_ports");
+        }
     }
 
     fn nat_gateway(&mut self, raw: &raw::NatGateway) -> NatGateway {
@@ -319,6 +331,21 @@ impl Lower<'_> {
             self.report.add(ports.span(), object, message, remedy);
             DEFAULT_PORTS
         })
+    }
+
+    /// The ports of a list; `None` if some of it is wrong.
+    fn port_list(&mut self, object: &str, list: &Spanned<List>) -> Option<Ports> {
+        let mut ranges = Some(Vec::new());
+        for part in list.get_ref().parts() {
+            match part.ports() {
+                Ok(range) => ranges.iter_mut().for_each(|ranges| ranges.push(range)),
+                Err((message, remedy)) => {
+                    self.report.add(list.span(), object, message, remedy);
+                    ranges = None;
+                }
+            }
+        }
+        Some(ranges?.into_iter().collect())
     }
 }
 

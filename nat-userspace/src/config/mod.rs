@@ -29,6 +29,8 @@ pub use flags::Flags;
 pub use sample::SAMPLE;
 pub use warnings::Warning;
 
+use crate::ports::Ports;
+
 /// A complete, valid configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Config {
@@ -247,25 +249,31 @@ impl Subnet {
 }
 
 /// An external address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ElasticIp {
     /// The address that the outside sees.
     pub address: Ipv4Addr,
     /// How packets to it reach this host.
     pub arp: Arp,
-    /// Lowest port that sessions may use.
-    pub first_port: u16,
-    /// Highest port that sessions may use.
-    pub last_port: u16,
+    /// Ports that sessions may use; `None`: 1024 to 65535, less what the host uses itself where it shares the address.
+    #[serde(default)]
+    pub ports: Option<Ports>,
+    /// Ports that sessions never use.
+    #[serde(default)]
+    pub reserved_ports: Ports,
 }
 
 impl ElasticIp {
-    /// How many ports sessions may use toward each destination.
+    /// Ports that sessions may use toward each destination, as far as the configuration alone says.
     #[must_use]
-    pub const fn port_count(&self) -> u32 {
-        self.last_port as u32 - self.first_port as u32 + 1
+    pub fn usable_ports(&self) -> Ports {
+        let ports = self.ports.clone().unwrap_or_else(|| Ports::range(DEFAULT_PORTS.0, DEFAULT_PORTS.1));
+        ports.without(&self.reserved_ports)
     }
 }
+
+/// Ports of an Elastic IP where the configuration names none.
+const DEFAULT_PORTS: (u16, u16) = (1024, 65535);
 
 /// How packets to an Elastic IP reach this host.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]

@@ -6,7 +6,7 @@ use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue, ValueDeserializer};
 
 use super::error::Problem;
-use super::scalar::Scalar;
+use super::scalar::{List, Scalar};
 use super::source::{Report, Source, Span};
 use super::{Action, Arp, Mode, Strategy};
 
@@ -71,7 +71,8 @@ pub(super) struct Subnet {
 pub(super) struct ElasticIp {
     pub(super) address: Spanned<String>,
     pub(super) arp: Option<Arp>,
-    pub(super) ports: Option<Spanned<Scalar>>,
+    pub(super) ports: Option<Spanned<List>>,
+    pub(super) reserved_ports: Option<Spanned<List>>,
 }
 
 /// `[[nat_gateway]]`

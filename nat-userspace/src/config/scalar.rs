@@ -7,6 +7,7 @@ use serde::de::{self, Deserialize, Deserializer, Visitor};
 
 use super::Protocol;
 use super::text::PROTOCOLS;
+use crate::ports::Ports;
 
 /// A number or a text, not yet understood.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +48,35 @@ impl fmt::Display for Scalar {
             Self::Number(number) => number.fmt(f),
             Self::Text(text) => write!(f, "\"{text}\""),
         }
+    }
+}
+
+/// One scalar or several: `443`, `"80,443"`, `[80, "443-444"]`.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(untagged, expecting = "invalid type, expected a number, a text in quotes or a list of these")]
+pub(super) enum List {
+    /// One, or several in one text.
+    One(Scalar),
+    /// Several.
+    Many(Vec<Scalar>),
+}
+
+impl List {
+    /// All ports of the list.
+    pub(super) fn ports(&self) -> Result<Ports, Complaint> {
+        self.parts().map(|part| part.ports()).collect()
+    }
+
+    /// The parts, each one port or range.
+    pub(super) fn parts(&self) -> impl Iterator<Item = Scalar> {
+        let scalars = match self {
+            Self::One(scalar) => std::slice::from_ref(scalar),
+            Self::Many(scalars) => scalars,
+        };
+        scalars.iter().flat_map(|scalar| match scalar {
+            Scalar::Number(_) => vec![scalar.clone()],
+            Scalar::Text(text) => text.split(',').map(|part| Scalar::Text(part.trim().to_owned())).collect(),
+        })
     }
 }
 

@@ -36,9 +36,15 @@ pub(super) fn to_keep_removed(
 }
 
 fn definition(elastic_ip: &ElasticIp) -> String {
-    let ElasticIp { address, arp, first_port, last_port } = elastic_ip;
+    let ElasticIp { address, arp, ports, reserved_ports } = elastic_ip;
     let arp = if *arp == Arp::default() { String::new() } else { format!("arp = \"{arp}\"\n") };
-    format!("[[elastic_ip]]\naddress = \"{address}\"\n{arp}ports = \"{first_port}-{last_port}\"\n")
+    let ports = ports.as_ref().map_or_else(String::new, |ports| format!("ports = \"{ports}\"\n"));
+    let reserved = if reserved_ports.is_empty() {
+        String::new()
+    } else {
+        format!("reserved_ports = \"{reserved_ports}\"\n")
+    };
+    format!("[[elastic_ip]]\naddress = \"{address}\"\n{arp}{ports}{reserved}")
 }
 
 fn elastic_ips(config: &Config, gateway: &str) -> String {

@@ -5,7 +5,7 @@ use std::{net::Ipv4Addr, time::Duration};
 use anyhow::{Result, anyhow};
 use nat_common::flow::raw;
 
-use super::{Controller, Desired, drain, facts_for, plan_for, report_warnings};
+use super::{Controller, Desired, drain, plan_for, report_shared, report_warnings};
 use crate::{
     config::Config,
     datapath::{AppliedInterface, DatapathError, Hook, choices, native_xdp_carries, tc_hook},
@@ -37,7 +37,7 @@ impl Controller {
     /// Reads the configuration again and puts it into force, or says why not; then the old one is still in force.
     pub(super) async fn reload(&mut self) -> Result<u32> {
         let config = self.args.configuration()?;
-        let facts = facts_for(&self.host, &config).await?;
+        let facts = self.facts_for(&config).await?;
         let desired = Desired::after(&self.applied, config);
         let plan = plan_for(&self.args, &desired, &facts)?;
         let config = &desired.config;
@@ -60,10 +60,13 @@ impl Controller {
     /// the change `concerns` that.
     pub(super) async fn follow_host(&mut self, concerns: bool) -> Result<()> {
         crate::host::enable_fib_lookup()?;
-        let facts = facts_for(&self.host, &self.config).await?;
+        let facts = self.facts_for(&self.config.clone()).await?;
         self.datapath.maps.set_locals(&plan::locals(&facts))?;
         let desired = self.desired();
         let plan = plan_for(&self.args, &desired, &facts)?;
+        if plan.shared != self.plan.shared {
+            report_shared(&plan);
+        }
         if plan != self.plan {
             self.put_into_force(desired, plan, &facts).await?;
         } else if concerns {
@@ -96,11 +99,13 @@ impl Controller {
         self.watch.begin(&draining);
         self.config = config;
         self.plan = plan;
+        self.host_ports.clone_from(&facts.ports);
         self.applied.pid = std::process::id();
         self.applied.config = self.config.clone();
         self.applied.draining = draining;
         self.applied.changes = changes;
         self.applied.interfaces = attached;
+        self.applied.shared.clone_from(&self.plan.shared);
         self.datapath.maps.set_applied(&self.applied)?;
         detached.and(aged.map_err(Into::into))?;
         self.resolve_next_hops(facts).await;

@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::Result;
 
-use super::{Controller, Desired, facts_for, plan_for, run::SHARE};
+use super::{Controller, Desired, plan_for, run::SHARE};
 use crate::{
     datapath::{Applied, Count, milliseconds},
     plan::Draining,
@@ -93,7 +93,7 @@ impl Controller {
     }
 
     async fn end_draining(&mut self, desired: Desired) -> Result<()> {
-        let facts = facts_for(&self.host, &desired.config).await?;
+        let facts = self.facts_for(&desired.config).await?;
         let plan = plan_for(&self.args, &desired, &facts)?;
         self.put_into_force(desired, plan, &facts).await
     }

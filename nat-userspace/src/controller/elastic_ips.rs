@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use super::{Controller, Desired, advice, facts_for, plan_for};
+use super::{Controller, Desired, advice, plan_for};
 use crate::{
     api::{Answer, Changed, DrainTime, Kind, Refusal, Request},
     config::{ChangeError, NewElasticIp},
@@ -76,7 +76,7 @@ impl Controller {
     }
 
     async fn put(&mut self, desired: Desired) -> Result<(), Refusal> {
-        let facts = facts_for(&self.host, &desired.config).await.map_err(failure)?;
+        let facts = self.facts_for(&desired.config).await.map_err(failure)?;
         let plan = plan_for(&self.args, &desired, &facts).map_err(failure)?;
         self.put_into_force(desired, plan, &facts).await.map_err(failure)
     }

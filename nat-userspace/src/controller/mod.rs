@@ -8,6 +8,7 @@ mod elastic_ips;
 mod events;
 mod handover;
 mod run;
+mod spare;
 
 use std::path::PathBuf;
 
@@ -19,8 +20,8 @@ use crate::{
     cli::args::RunArgs,
     config::Config,
     datapath::{Applied, Datapath, LiveChanges, LoadOptions, Lock, Pins, milliseconds},
-    host::{Host, HostFacts, check_memory, enable_fib_lookup, preflight},
-    plan::{self, Draining, Plan},
+    host::{Host, HostFacts, HostPorts, check_memory, enable_fib_lookup, preflight},
+    plan::{self, Draining, Plan, SharedAddress},
 };
 
 pub use detach::detach;
@@ -39,6 +40,9 @@ pub struct Controller {
     config: Config,
     plan: Plan,
     applied: Applied,
+    /// The host's own ports, as last followed.
+    host_ports: Option<HostPorts>,
+    spared: spare::Spared,
 }
 
 /// What comes into force as one: a configuration, and what drains beside it.
@@ -124,6 +128,8 @@ impl Controller {
             config: config.clone(),
             plan: Plan::default(),
             applied,
+            host_ports: None,
+            spared: spare::Spared::default(),
         };
         controller.datapath.maps.set_locals(&plan::locals(facts))?;
         let desired = Desired::after(&controller.applied, config);
@@ -170,6 +176,9 @@ async fn facts_for(host: &Host, config: &Config) -> Result<HostFacts> {
     if config.same_queue {
         facts.add_rss(config.external_interfaces());
     }
+    if config.elastic_ips.iter().any(|elastic_ip| plan::is_shared(elastic_ip.address, &facts)) {
+        facts.ports = Some(HostPorts::read()?);
+    }
     Ok(facts)
 }
 
@@ -191,6 +200,7 @@ fn report_warnings(config: &Config, facts: &HostFacts, plan: &Plan) {
     for warning in config.warnings() {
         tracing::warn!("{warning}");
     }
+    report_shared(plan);
     for (index, same_queue) in &plan.same_queue {
         let name = facts.interface_at(*index).map_or("?", |interface| interface.name.as_str());
         for why in &same_queue.why_not {
@@ -205,5 +215,18 @@ fn report_warnings(config: &Config, facts: &HostFacts, plan: &Plan) {
              switch it off with `sysctl -w net.ipv4.conf.{0}.forwarding=0` if nothing else on this host routes",
             interface.name
         );
+    }
+}
+
+/// Says which ports are lent of addresses that the host has itself.
+fn report_shared(plan: &Plan) {
+    for SharedAddress { address, ports, warnings } in &plan.shared {
+        tracing::info!(
+            "elastic ip {address} is shared with the host; {} ports are lent: {ports}",
+            ports.count()
+        );
+        for warning in warnings {
+            tracing::warn!("elastic ip {address}: {warning}");
+        }
     }
 }

@@ -12,7 +12,7 @@ use tokio::{
     time::sleep,
 };
 
-use super::{Controller, events::Events};
+use super::{Controller, events::Events, spare::REREAD};
 use crate::{
     api::{Api, Call},
     datapath::forward_log,
@@ -46,6 +46,7 @@ impl Controller {
         let mut age = pin!(sleep(AGEING));
         let mut pass = Instant::now();
         let mut confirm = pin!(sleep(CONFIRM));
+        let mut sockets = pin!(sleep(REREAD));
         let mut api = self.api.take();
         loop {
             tokio::select! {
@@ -72,6 +73,10 @@ impl Controller {
                 () = confirm.as_mut() => {
                     self.confirm_neighbours().await;
                     confirm.as_mut().reset(tokio::time::Instant::now() + CONFIRM);
+                }
+                () = sockets.as_mut() => {
+                    self.follow_sockets().await;
+                    sockets.as_mut().reset(tokio::time::Instant::now() + REREAD);
                 }
                 () = log.as_mut() => {}
             }

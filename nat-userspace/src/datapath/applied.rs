@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{DatapathError, Maps, maps::Page};
 use crate::{
     config::Config,
-    plan::{Draining, SameQueue},
+    plan::{Draining, SameQueue, SharedAddress},
 };
 
 const NAME: &str = "APPLIED";
@@ -24,6 +24,9 @@ pub struct Applied {
     pub interfaces: Vec<AppliedInterface>,
     /// Elastic IPs that natgw has added to interfaces: interface index and address.
     pub announced: Vec<(u32, Ipv4Addr)>,
+    /// Elastic IPs that are the host's own addresses too, and the ports lent of them.
+    #[serde(default)]
+    pub shared: Vec<SharedAddress>,
     /// Elastic IPs that keep their sessions and take no new ones.
     #[serde(default)]
     pub draining: Vec<Draining>,
@@ -93,6 +96,7 @@ impl Applied {
             config,
             interfaces: Vec::new(),
             announced: Vec::new(),
+            shared: Vec::new(),
             draining: Vec::new(),
             changes: LiveChanges::default(),
             loopback_enabled: false,

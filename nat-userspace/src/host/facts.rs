@@ -17,7 +17,7 @@ use rtnetlink::{
 };
 
 use super::{
-    HostError,
+    HostError, HostPorts,
     elastic_ip::is_ours,
     rss::{self, HostRss},
 };
@@ -59,6 +59,8 @@ pub struct HostFacts {
     pub gateways: Vec<(u32, Ipv4Addr)>,
     /// The smallest MTU that an IPv4 route sets for itself, in bytes.
     pub smallest_route_mtu: Option<u32>,
+    /// The ports that the host uses itself, if it was asked.
+    pub ports: Option<HostPorts>,
 }
 
 impl HostFacts {

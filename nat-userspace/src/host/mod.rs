@@ -22,8 +22,10 @@ mod facts;
 mod forwarding;
 mod memory;
 mod neighbour;
+mod ports;
 pub mod preflight;
 mod rss;
+mod sockets;
 mod watch;
 
 use rtnetlink::Handle;
@@ -37,7 +39,9 @@ pub use self::{
     forwarding::{disable_fib_lookup, enable_fib_lookup, forwarding_interfaces},
     memory::{MemoryError, check_memory},
     neighbour::Neighbour,
+    ports::HostPorts,
     rss::HostRss,
+    sockets::BoundPort,
     watch::HostChange,
 };
 

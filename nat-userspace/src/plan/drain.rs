@@ -29,7 +29,7 @@ impl Draining {
     /// The Elastic IP `address` of `config`, beginning to drain for so many `seconds`; `None` if nobody uses it.
     #[must_use]
     pub fn begin(config: &Config, address: Ipv4Addr, now: u64, seconds: u64) -> Option<Self> {
-        let elastic_ip = *config.elastic_ip(address)?;
+        let elastic_ip = config.elastic_ip(address)?.clone();
         let nat_gateway = config.owner(address)?.name.clone();
         Some(Self { elastic_ip, nat_gateway, deadline: now.saturating_add(seconds.saturating_mul(1_000)) })
     }

@@ -1,15 +1,18 @@
 //! NAT gateways: the Elastic IPs and ports that each is lent, and who gets which.
 
+use std::{collections::BTreeMap, net::Ipv4Addr};
+
 use nat_common::{
     config::Role,
     flow::raw,
     pool::{Choice, ElasticIp, Gateway, Lent, PortRange, strategy},
 };
 
-use super::{Plan, PlanError, find, number_of};
+use super::{Plan, PlanError, find, is_shared, number_of, ports};
 use crate::{
     config::{self, Arp, Config, Strategy},
     host::HostFacts,
+    ports::Ports,
 };
 
 impl Plan {
@@ -19,17 +22,19 @@ impl Plan {
             let interface = find(facts, &subnet.interface)?;
             self.role(interface, facts).flags |= Role::EXTERNAL;
             let number = self.gateways.len() as u16;
+            let mut ports = BTreeMap::new();
             for elastic_ip in gateway.elastic_ips.iter().filter_map(|address| config.elastic_ip(*address)) {
-                let shared = u16::from(facts.locals.contains(&elastic_ip.address.into()));
-                self.elastic_ips.insert(raw(elastic_ip.address), ElasticIp { gateway: number, shared });
+                let address = elastic_ip.address;
+                let shared = u16::from(is_shared(address, facts));
+                ports.insert(address, self.lent_ports(elastic_ip, facts)?);
+                self.elastic_ips.insert(raw(address), ElasticIp { gateway: number, shared });
                 if elastic_ip.arp == Arp::Announce {
-                    self.announced.push((interface.index, elastic_ip.address));
+                    self.announced.push((interface.index, address));
                 }
             }
-            let common: Vec<_> = gateway.common_elastic_ips().collect();
-            let Choice { first, count } = self.lend_all(config, &common);
+            let Choice { first, count } = self.lend_all(gateway.common_elastic_ips(), &ports);
             for source in &gateway.sources {
-                let choice = self.lend_all(config, &source.elastic_ips);
+                let choice = self.lend_all(source.elastic_ips.iter().copied(), &ports);
                 self.sources.push((number, source.cidr, choice));
             }
             if gateway.strategy == Strategy::LeastUsed {
@@ -49,22 +54,38 @@ impl Plan {
         Ok(())
     }
 
-    /// Lends these Elastic IPs as one choice.
-    fn lend_all(&mut self, config: &Config, addresses: &[std::net::Ipv4Addr]) -> Choice {
+    /// Lends these Elastic IPs, with these ports, as one choice.
+    fn lend_all(
+        &mut self,
+        addresses: impl Iterator<Item = Ipv4Addr>,
+        ports: &BTreeMap<Ipv4Addr, Ports>,
+    ) -> Choice {
         let first = self.lent.len() as u32;
-        for elastic_ip in addresses.iter().filter_map(|address| config.elastic_ip(*address)) {
-            let range = PortRange { first: elastic_ip.first_port, last: elastic_ip.last_port };
-            self.lend(raw(elastic_ip.address), &[range]);
+        for address in addresses {
+            if let Some(ports) = ports.get(&address) {
+                self.lend(raw(address), ports);
+            }
         }
         Choice { first, count: self.lent.len() as u32 - first }
     }
 
-    /// Lends the ports of these ranges of `address`, which is in network order.
-    fn lend(&mut self, address: u32, ranges: &[PortRange]) {
+    /// Lends these ports of `address`, which is in network order.
+    fn lend(&mut self, address: u32, ports: &Ports) {
         let first = self.pool.len() as u32;
-        let ports = ranges.iter().map(|range| u32::from(range.last - range.first) + 1).sum();
-        self.lent.push(Lent { address, first, count: ranges.len() as u32, ports });
-        self.pool.extend_from_slice(ranges);
+        let ranges = ports.ranges();
+        self.lent.push(Lent { address, first, count: ranges.len() as u32, ports: ports.count() });
+        self.pool.extend(ranges.iter().map(|&(first, last)| PortRange { first, last }));
+    }
+
+    /// The ports of `elastic_ip` that sessions may use on this host.
+    fn lent_ports(&mut self, elastic_ip: &config::ElasticIp, facts: &HostFacts) -> Result<Ports, PlanError> {
+        let Some(host) = facts.ports.as_ref().filter(|_| is_shared(elastic_ip.address, facts)) else {
+            return Ok(elastic_ip.usable_ports());
+        };
+        let shared = ports::spare(elastic_ip, host)?;
+        let ports = shared.ports.clone();
+        self.shared.push(shared);
+        Ok(ports)
     }
 }
 

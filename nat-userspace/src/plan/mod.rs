@@ -3,6 +3,7 @@
 mod drain;
 mod gateway;
 mod nacl;
+mod ports;
 mod rss;
 
 use std::{
@@ -16,7 +17,7 @@ use nat_common::{
     config::{self as map, Role},
     flow::{MAX_IFINDEX, raw},
     nacl::MAX_PORT_RANGES,
-    pool::{Choice, ElasticIp, Gateway, Lent, PortRange},
+    pool::{Choice, ElasticIp, Gateway, Lent, MAX_RANGES, PortRange},
     route::{self, Target},
     rss::Rss,
 };
@@ -24,6 +25,7 @@ use thiserror::Error;
 
 pub use drain::{Draining, draining};
 pub use nacl::CompiledNacls;
+pub use ports::SharedAddress;
 pub use rss::SameQueue;
 
 use crate::{
@@ -63,6 +65,22 @@ pub enum PlanError {
         /// How many it would take.
         ranges: usize,
     },
+    /// The host uses every port of an address that it shares.
+    #[error(
+        "elastic ip {address} is the host's own address, and the host uses all its ports itself; name ports for it, or narrow net.ipv4.ip_local_port_range"
+    )]
+    NoPorts {
+        /// The Elastic IP.
+        address: Ipv4Addr,
+    },
+    /// The Elastic IPs' ports are divided into more ranges than the data plane has room for.
+    #[error(
+        "the elastic ips' ports make {ranges} ranges, and the data plane takes {MAX_RANGES}; write fewer ranges in ports and reserved_ports"
+    )]
+    TooManyRanges {
+        /// How many they would take.
+        ranges: usize,
+    },
     /// Subnets of two VPCs share an interface.
     #[error(
         "interface {name} carries subnets of the VPCs {first} and {second}; give each VPC interfaces of its own, such as VLANs"
@@ -85,7 +103,7 @@ impl PlanError {
             Self::MissingInterface { name, .. }
             | Self::IndexTooLarge { name, .. }
             | Self::TwoVpcs { name, .. } => Some(name),
-            Self::NaclsTooLarge { .. } => None,
+            Self::NaclsTooLarge { .. } | Self::NoPorts { .. } | Self::TooManyRanges { .. } => None,
         }
     }
 }
@@ -137,6 +155,8 @@ pub struct Plan {
     pub lent: Vec<Lent>,
     /// `POOL`.
     pub pool: Vec<PortRange>,
+    /// Elastic IPs that are the host's own addresses too.
+    pub shared: Vec<SharedAddress>,
     /// `RSS`.
     pub rss: Vec<Rss>,
     /// `ELASTIC_IPS`, by address in network order.
@@ -161,6 +181,9 @@ impl Plan {
         }
         let mut plan = Self { config: limits(config), nacls, ..Self::default() };
         plan.add_gateways(config, facts)?;
+        if plan.pool.len() > MAX_RANGES as usize {
+            return Err(PlanError::TooManyRanges { ranges: plan.pool.len() });
+        }
         plan.add_subnets(config, facts)?;
         plan.add_routes(config);
         plan.add_addresses(facts);
@@ -250,6 +273,12 @@ impl Plan {
             ..Role::default()
         })
     }
+}
+
+/// Whether an Elastic IP is the host's own address too.
+#[must_use]
+pub fn is_shared(elastic_ip: Ipv4Addr, facts: &HostFacts) -> bool {
+    facts.locals.contains(&elastic_ip.into())
 }
 
 /// The addresses that are the host's own: `LOCALS` follows them whatever the configuration says.

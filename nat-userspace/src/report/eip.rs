@@ -30,8 +30,10 @@ pub struct ElasticIpReport<'a> {
     /// Different external ports in use, counted per protocol. One port serves many destinations, so there are often
     /// fewer than `sessions`.
     pub ports_used: u64,
-    /// The ports that sessions may use toward each destination: `first-last`.
+    /// The ports that sessions may use toward each destination: `first-last` or one port, separated by commas.
     pub ports: String,
+    /// Whether it is an address of the host itself, whose own ports are not lent.
+    pub shared: bool,
 }
 
 /// What an Elastic IP is to new sessions.
@@ -77,6 +79,7 @@ pub fn elastic_ips<'a>(applied: &'a Applied, sessions: &[Session], now: u64) -> 
     let usage = usage(sessions);
     let report = |elastic_ip: &ElasticIp, nat_gateway: Option<&'a str>, state, seconds_left| {
         let used = usage.get(&elastic_ip.address).copied().unwrap_or_default();
+        let shared = applied.shared.iter().find(|shared| shared.address == elastic_ip.address);
         ElasticIpReport {
             address: elastic_ip.address,
             nat_gateway,
@@ -85,7 +88,10 @@ pub fn elastic_ips<'a>(applied: &'a Applied, sessions: &[Session], now: u64) -> 
             seconds_left,
             sessions: used.sessions,
             ports_used: used.ports,
-            ports: format!("{}-{}", elastic_ip.first_port, elastic_ip.last_port),
+            ports: shared
+                .map_or_else(|| elastic_ip.usable_ports(), |shared| shared.ports.clone())
+                .to_string(),
+            shared: shared.is_some(),
         }
     };
     let drains = |address| applied.draining.iter().any(|drain| drain.address() == address);
@@ -108,7 +114,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::plan::Draining;
+    use crate::plan::{Draining, SharedAddress};
     use crate::report::sample::{ELASTIC_IP, applied, session};
 
     #[test]
@@ -130,10 +136,12 @@ mod tests {
         let other = |last| ElasticIp {
             address: Ipv4Addr::new(203, 0, 113, last),
             arp: Arp::Routed,
-            first_port: 2_000,
-            last_port: 2_999,
+            ports: "2000-2999".parse().ok(),
+            reserved_ports: "2500".parse().unwrap(),
         };
         applied.config.elastic_ips.push(other(11));
+        let ports = "2000-2199,2201-2499,2501-2999".parse().unwrap();
+        applied.shared.push(SharedAddress { address: other(11).address, ports, warnings: Vec::new() });
         let nat_gateway = "nat-a".to_owned();
         applied.draining.push(Draining { elastic_ip: other(12), nat_gateway, deadline: 9_500 });
         let reports = elastic_ips(&applied, &[session(1, 5_000)], 7_000);
@@ -141,11 +149,14 @@ mod tests {
             serde_json::to_value(&reports).unwrap(),
             json!([
                 { "address": "203.0.113.10", "nat_gateway": "nat-a", "arp": "announce", "state": "in_use",
-                  "seconds_left": null, "sessions": 1, "ports_used": 1, "ports": "1024-65535" },
+                  "seconds_left": null, "sessions": 1, "ports_used": 1, "ports": "1024-65535",
+                  "shared": false },
                 { "address": "203.0.113.11", "nat_gateway": null, "arp": "routed", "state": "unused",
-                  "seconds_left": null, "sessions": 0, "ports_used": 0, "ports": "2000-2999" },
+                  "seconds_left": null, "sessions": 0, "ports_used": 0, "ports": "2000-2199,2201-2499,2501-2999",
+                  "shared": true },
                 { "address": "203.0.113.12", "nat_gateway": "nat-a", "arp": "routed", "state": "draining",
-                  "seconds_left": 3, "sessions": 0, "ports_used": 0, "ports": "2000-2999" },
+                  "seconds_left": 3, "sessions": 0, "ports_used": 0, "ports": "2000-2499,2501-2999",
+                  "shared": false },
             ])
         );
     }

@@ -210,7 +210,8 @@ impl Comparison<'_> {
 
     fn fill(&mut self, name: &str, processors: usize) -> Result<()> {
         for figures in fill::measure(processors)? {
-            let mut add = |scenario, figure| self.results.add(scenario, figures.sessions, SMALL, name, figure);
+            let mut add =
+                |scenario, figure| self.results.add(scenario, figures.sessions, SMALL, name, figure);
             add(Scenario::NewAtFill, figures.mean);
             add(Scenario::NewAtFillP999, figures.p999);
         }

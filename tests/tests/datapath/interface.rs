@@ -141,7 +141,12 @@ fn an_elastic_ip_that_is_the_hosts_own_address_is_shared_with_its_stack() {
     rig.expect(Internal, &packet, outbound(&leaving).opening());
     let answer = leaving.answer();
     rig.expect(External, &answer, inbound(&answer.delivered(HOST, 5000)).judged());
+    // Only the session's own remote is answered past the stack.
     rig.expect(External, &udp(REMOTE, 54, EXTERNAL_ADDRESS, PORT), stack());
+    rig.expect(External, &udp(REMOTE_2, 53, EXTERNAL_ADDRESS, PORT), stack());
+    rig.expect(External, &tcp(REMOTE, 53, EXTERNAL_ADDRESS, PORT, SYN), stack());
+    rig.expect(External, &echo_request(REMOTE, PORT, EXTERNAL_ADDRESS), stack());
+    rig.expect(External, &udp(REMOTE, 53, EXTERNAL_ADDRESS, 9), stack());
     rig.expect(Internal, &tcp(HOST, 5000, EXTERNAL_ADDRESS, 22, SYN), stack());
 }
 

@@ -16,6 +16,7 @@ mod policy;
 mod reach;
 mod refusal;
 mod sample;
+mod shared;
 
 use std::env;
 use std::path::Path;
@@ -74,6 +75,7 @@ fn main() {
         drain::scenarios(),
         invariants::scenarios(),
         refusal::scenarios(),
+        shared::scenarios(),
     ];
     let scenarios = scenarios.into_iter().flatten().flat_map(Scenario::at_each_hook).map(trial);
     let trials = scenarios.chain(measuring::trials()).collect();

@@ -77,13 +77,12 @@ fn write_gateway(out: &mut String, config: &Config, gateway: &NatGateway, subnet
         gateway.name, subnet.name, subnet.cidr, subnet.interface, subnet.nacl
     )?;
     for elastic_ip in gateway.elastic_ips.iter().filter_map(|address| config.elastic_ip(*address)) {
+        let ports = elastic_ip.usable_ports();
         writeln!(
             out,
-            "    elastic ip {:<15}  ports {}-{} ({} toward each destination)  arp {}",
+            "    elastic ip {:<15}  ports {ports} ({} toward each destination)  arp {}",
             elastic_ip.address.to_string(),
-            elastic_ip.first_port,
-            elastic_ip.last_port,
-            elastic_ip.port_count(),
+            ports.count(),
             elastic_ip.arp
         )?;
     }

@@ -29,17 +29,22 @@ fn an_added_elastic_ip_belongs_to_the_only_nat_gateway_and_has_the_defaults() {
     let config = two();
     assert_eq!(config.nat_gateways[0].elastic_ips, [FIRST, SECOND]);
     let added = config.elastic_ip(SECOND).unwrap();
-    assert_eq!((added.arp, added.first_port, added.last_port), (Arp::Announce, 1_024, 65_535));
+    assert_eq!((added.arp, &added.ports), (Arp::Announce, &None));
 }
 
 #[test]
 fn an_elastic_ip_taken_back_is_what_it_was_unless_told_otherwise() {
-    let before = ElasticIp { address: SECOND, arp: Arp::Routed, first_port: 2_000, last_port: 2_999 };
+    let before = ElasticIp {
+        address: SECOND,
+        arp: Arp::Routed,
+        ports: "2000-2999".parse().ok(),
+        reserved_ports: crate::ports::Ports::NONE,
+    };
     let back = sample().with_elastic_ip(&wanted(SECOND), Some(&before)).unwrap();
     assert_eq!(back.elastic_ip(SECOND), Some(&before));
     let told = NewElasticIp { ports: Some("5000-5009".into()), ..wanted(SECOND) };
     let back = sample().with_elastic_ip(&told, Some(&before)).unwrap();
-    assert_eq!(back.elastic_ip(SECOND), Some(&ElasticIp { first_port: 5_000, last_port: 5_009, ..before }));
+    assert_eq!(back.elastic_ip(SECOND), Some(&ElasticIp { ports: "5000-5009".parse().ok(), ..before }));
 }
 
 #[test]
@@ -92,7 +97,7 @@ fn among_several_nat_gateways_one_has_to_be_named() {
 #[test]
 fn an_elastic_ip_drains_where_its_nat_gateway_is_and_it_is_nothing_else() {
     let config = two();
-    let (first, second) = (*config.elastic_ip(FIRST).unwrap(), *config.elastic_ip(SECOND).unwrap());
+    let [first, second] = [FIRST, SECOND].map(|address| config.elastic_ip(address).unwrap().clone());
     let one = config.without_elastic_ip(SECOND).unwrap();
     assert!(one.may_drain(&second, "nat-a"));
     assert!(!one.may_drain(&first, "nat-a"), "it is in use");

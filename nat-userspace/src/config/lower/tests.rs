@@ -91,17 +91,47 @@ fn an_elastic_ip_must_be_a_unicast_address() {
 #[test]
 fn an_elastic_ip_has_all_unprivileged_ports_unless_told() {
     let ports = |text: &str| {
-        let elastic_ip = read(&format!("[[elastic_ip]]\naddress = \"203.0.113.10\"\n{text}")).elastic_ips[0];
-        (elastic_ip.first_port, elastic_ip.last_port)
+        let config = read(&format!("[[elastic_ip]]\naddress = \"203.0.113.10\"\n{text}"));
+        config.elastic_ips[0].usable_ports().to_string()
     };
-    assert_eq!(ports(""), (1024, 65535));
-    assert_eq!(ports("ports = \"1-1023\""), (1, 1023));
-    assert_eq!(ports("ports = 5000"), (5000, 5000));
+    assert_eq!(ports(""), "1024-65535");
+    assert_eq!(ports("ports = \"1-1023\""), "1-1023");
+    assert_eq!(ports("ports = 5000"), "5000");
     let message = refusal("[[elastic_ip]]\naddress = \"203.0.113.10\"\nports = \"0-80\"\n");
     assert!(
         message.starts_with("3: elastic ip 203.0.113.10: ports \"0-80\" are no port range; "),
         "{message}"
     );
+}
+
+#[test]
+fn an_elastic_ip_takes_several_ranges_and_leaves_reserved_ports_out() {
+    let ports = |text: &str| {
+        let config = read(&format!("[[elastic_ip]]\naddress = \"203.0.113.10\"\n{text}"));
+        config.elastic_ips[0].usable_ports().to_string()
+    };
+    assert_eq!(ports("ports = \"20000-29999, 40000-49999\""), "20000-29999,40000-49999");
+    assert_eq!(ports("ports = [\"40000-49999\", 7, \"20000-29999\"]"), "7,20000-29999,40000-49999");
+    assert_eq!(ports("reserved_ports = \"8080,9000-9010\""), "1024-8079,8081-8999,9011-65535");
+    assert_eq!(ports("ports = \"80-90\"\nreserved_ports = [85]"), "80-84,86-90");
+}
+
+#[test]
+fn wrong_lists_of_ports_are_refused_at_their_line() {
+    let refusal = |text: &str| refusal(&format!("[[elastic_ip]]\naddress = \"203.0.113.10\"\n{text}\n"));
+    let message = refusal("ports = \"80,90-x\"");
+    assert!(
+        message.starts_with("3: elastic ip 203.0.113.10: ports \"90-x\" are no port range; "),
+        "{message}"
+    );
+    let message = refusal("reserved_ports = [80, \"90-85\"]");
+    assert_eq!(message, "3: elastic ip 203.0.113.10: port range 90-85 is empty; write \"85-90\"");
+    let left =
+        "3: elastic ip 203.0.113.10: no port is left for sessions; write more ports or fewer reserved_ports";
+    assert_eq!(refusal("reserved_ports = \"1-65535\""), left);
+    assert_eq!(refusal("ports = []"), left);
+    let message = refusal("ports = true");
+    assert!(message.contains("write a number, a text in quotes or a list of these"), "{message}");
 }
 
 #[test]
