@@ -141,7 +141,7 @@ fn port_changes_hands(mapped_before: bool) {
     closing.join().unwrap();
     let second = match second {
         Opened::Exhausted => open(&gateway, 3).session(),
-        opened => opened.session(),
+        opened @ (Opened::Session(_) | Opened::TableFull) => opened.session(),
     };
     assert_eq!(open(&gateway, 4), Opened::Exhausted);
     gateway.close(&second);

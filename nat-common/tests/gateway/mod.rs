@@ -219,7 +219,7 @@ impl Opened {
     pub fn session(self) -> Session {
         match self {
             Self::Session(session) => session,
-            other => panic!("{other:?}"),
+            Self::TableFull | Self::Exhausted => panic!("{self:?}"),
         }
     }
 }

@@ -12,7 +12,7 @@ use super::{output, reading, runtime};
 use crate::api::{Changed, Client, DrainTime};
 use crate::config::NewElasticIp;
 use crate::datapath::milliseconds;
-use crate::report::{self, ElasticIpReport, ElasticIpState};
+use crate::report::{self, DestinationReport, ElasticIpReport, ElasticIpState};
 
 /// Lists, adds or removes.
 pub(super) fn execute(pin_dir: &Path, verb: &EipVerb) -> Result<ExitCode> {
@@ -83,6 +83,14 @@ pub(super) fn state_for_people(state: ElasticIpState, seconds_left: Option<u64>)
     }
 }
 
+/// `192.0.2.80:443 tcp: 64,000 of 64,512 ports, 60,000 by 10.0.1.5`.
+pub(super) fn busiest_for_people(busiest: &DestinationReport) -> String {
+    let DestinationReport { destination, protocol, ports_used, ports_free, hosts, .. } = busiest;
+    let most = hosts.first().map(|most| format!(", {} by {}", grouped(most.ports), most.host));
+    let (used, all) = (grouped(*ports_used), grouped(ports_used + ports_free));
+    format!("{destination} {protocol}: {used} of {all} ports{}", most.unwrap_or_default())
+}
+
 impl Row for ElasticIpReport<'_> {
     const COLUMNS: &'static [Column] = &[
         text("ELASTIC IP"),
@@ -92,6 +100,7 @@ impl Row for ElasticIpReport<'_> {
         number("SESSIONS"),
         number("PORTS USED"),
         text("PORTS"),
+        text("BUSIEST DESTINATION"),
     ];
 
     fn cells(&self) -> Vec<String> {
@@ -103,6 +112,7 @@ impl Row for ElasticIpReport<'_> {
             grouped(self.sessions),
             grouped(self.ports_used),
             if self.shared { format!("{} (shared with the host)", self.ports) } else { self.ports.clone() },
+            self.busiest.as_ref().map_or_else(|| "-".to_owned(), busiest_for_people),
         ]
     }
 }

@@ -7,13 +7,15 @@ use anyhow::Result;
 use nat_common::{counter::Counters, drop::DropReason};
 
 use super::args::StatusArgs;
-use super::eip::state_for_people;
+use super::eip::{busiest_for_people, state_for_people};
 use super::table::{Column, Row, number, table, text};
 use super::units::{fill, grouped};
 use super::{output, reading};
 use crate::datapath::{Pins, Session, milliseconds};
 use crate::plan::SameQueue;
-use crate::report::{self, Controller, ElasticIpUse, InterfaceReport, Observation, StatusReport};
+use crate::report::{
+    self, Controller, DestinationReport, ElasticIpUse, InterfaceReport, Observation, StatusReport,
+};
 
 /// Shows the status.
 pub(super) fn execute(pin_dir: &Path, args: &StatusArgs) -> Result<ExitCode> {
@@ -55,6 +57,7 @@ fn for_people(status: &StatusReport<'_>) -> String {
         format!("flow table {}\n", fill(status.flow_table.used, status.flow_table.capacity)),
         format!("dropped    {drops}\n"),
         status.interfaces.iter().filter_map(same_queue).collect(),
+        status.busiest_destinations.iter().map(busiest).collect(),
         format!("\n{}", table(&status.interfaces)),
         format!("\n{}", table(&elastic_ips(status))),
         format!("\n{}", table(&counters(status))),
@@ -72,6 +75,11 @@ fn same_queue(interface: &InterfaceReport<'_>) -> Option<String> {
     }
     why_not.iter().for_each(|why| text.push_str(&format!("; {why}")));
     Some(text + "\n")
+}
+
+/// An Elastic IP and the destination that uses so many of its ports.
+fn busiest(destination: &DestinationReport) -> String {
+    format!("busiest    {} toward {}\n", destination.elastic_ip, busiest_for_people(destination))
 }
 
 fn of_controller(controller: Controller) -> String {
@@ -192,6 +200,7 @@ mod tests {
             "sessions   2 of 10 (20 %)",
             "flow table 4 of 20 (20 %)",
             "dropped    no packets",
+            "busiest    203.0.113.10 toward 192.0.2.80:443 tcp: 2 of 64,512 ports, 2 by 10.0.1.5",
             "eth1           2  internal  xdp-native  the driver offers it",
             "nat-a        public-a  203.0.113.10  in use         2           1",
             "outbound_bytes       123,456  Bytes of IP in them.",

@@ -11,12 +11,13 @@ use ipnet::Ipv4Net;
 use toml::Spanned;
 
 use super::error::Problem;
+use super::gateway::DEFAULT_PORTS;
 use super::raw::{self, Document};
 use super::scalar::{List, Scalar};
 use super::source::{Report, Source};
 use super::{
-    Config, DEFAULT_DRAIN, DEFAULT_NACL, DEFAULT_PORTS, ElasticIp, NatGateway, OwnElasticIps, Route, RouteTable,
-    Subnet, Target, Timeouts, Vpc,
+    Config, DEFAULT_DRAIN, DEFAULT_NACL, ElasticIp, NatGateway, OwnElasticIps, Route, RouteTable, Subnet,
+    Target, Timeouts, Vpc,
 };
 use crate::ports::Ports;
 
@@ -217,8 +218,7 @@ impl Lower<'_> {
                 let message = format!("source {cidr} stands there twice");
                 self.report.add(source.cidr.span(), object, message, "write its elastic ips into one list");
             }
-            let elastic_ips =
-                self.addresses(&format!("{object}, source {cidr}"), &source.elastic_ips);
+            let elastic_ips = self.addresses(&format!("{object}, source {cidr}"), &source.elastic_ips);
             sources.push(OwnElasticIps { cidr, elastic_ips });
         }
         sources

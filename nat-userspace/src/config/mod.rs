@@ -9,6 +9,7 @@ mod change;
 mod check;
 mod error;
 mod flags;
+mod gateway;
 mod lower;
 mod raw;
 mod sample;
@@ -26,10 +27,9 @@ use serde::{Deserialize, Serialize};
 pub use change::{ChangeError, NewElasticIp};
 pub use error::{ConfigError, Place, Problem};
 pub use flags::Flags;
+pub use gateway::{Arp, ElasticIp, NatGateway, OwnElasticIps, Strategy};
 pub use sample::SAMPLE;
 pub use warnings::Warning;
-
-use crate::ports::Ports;
 
 /// A complete, valid configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -200,6 +200,15 @@ pub struct Timeouts {
     pub icmp: u64,
 }
 
+impl Timeouts {
+    /// The shortest of them, in seconds.
+    #[must_use]
+    pub fn shortest(&self) -> u64 {
+        let Self { tcp_established, tcp_transitory, tcp_closing, udp, icmp } = *self;
+        tcp_established.min(tcp_transitory).min(tcp_closing).min(udp).min(icmp)
+    }
+}
+
 impl Default for Timeouts {
     fn default() -> Self {
         Self { tcp_established: 350, tcp_transitory: 240, tcp_closing: 240, udp: 350, icmp: 60 }
@@ -246,96 +255,6 @@ impl Subnet {
     pub const fn is_private(&self) -> bool {
         self.route_table.is_some()
     }
-}
-
-/// An external address.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ElasticIp {
-    /// The address that the outside sees.
-    pub address: Ipv4Addr,
-    /// How packets to it reach this host.
-    pub arp: Arp,
-    /// Ports that sessions may use; `None`: 1024 to 65535, less what the host uses itself where it shares the address.
-    #[serde(default)]
-    pub ports: Option<Ports>,
-    /// Ports that sessions never use.
-    #[serde(default)]
-    pub reserved_ports: Ports,
-}
-
-impl ElasticIp {
-    /// Ports that sessions may use toward each destination, as far as the configuration alone says.
-    #[must_use]
-    pub fn usable_ports(&self) -> Ports {
-        let ports = self.ports.clone().unwrap_or_else(|| Ports::range(DEFAULT_PORTS.0, DEFAULT_PORTS.1));
-        ports.without(&self.reserved_ports)
-    }
-}
-
-/// Ports of an Elastic IP where the configuration names none.
-const DEFAULT_PORTS: (u16, u16) = (1024, 65535);
-
-/// How packets to an Elastic IP reach this host.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "snake_case")]
-pub enum Arp {
-    /// The address is added to the external interface, so that the kernel answers ARP for it
-    #[default]
-    Announce,
-    /// The upstream router has a route for the address to this host
-    Routed,
-}
-
-/// What translates private sources to Elastic IPs.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NatGateway {
-    /// Unique among NAT gateways; never `local` or `blackhole`.
-    pub name: String,
-    /// The public subnet it lives in.
-    pub subnet: String,
-    /// Its Elastic IPs, at least one.
-    pub elastic_ips: Vec<Ipv4Addr>,
-    /// Whether the subnet's NACL is also asked where traffic crosses to and from the private subnets.
-    pub nacl_both_sides: bool,
-    /// With which of its Elastic IPs a session begins to look for a port.
-    #[serde(default)]
-    pub strategy: Strategy,
-    /// Sources with Elastic IPs of their own.
-    #[serde(default)]
-    pub sources: Vec<OwnElasticIps>,
-}
-
-impl NatGateway {
-    /// The Elastic IPs of whoever has none of their own.
-    pub fn common_elastic_ips(&self) -> impl Iterator<Item = Ipv4Addr> {
-        let own = |address: &Ipv4Addr| self.sources.iter().any(|source| source.elastic_ips.contains(address));
-        self.elastic_ips.iter().copied().filter(move |address| !own(address))
-    }
-}
-
-/// With which of a NAT gateway's Elastic IPs a session begins to look for a port; the others follow if that one has none
-/// left toward the destination.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub enum Strategy {
-    /// By the private host, which keeps its Elastic IP whatever it talks to
-    #[default]
-    Paired,
-    /// By private host and destination
-    Hash,
-    /// One after the other
-    RoundRobin,
-    /// The one with the fewest sessions
-    LeastUsed,
-}
-
-/// Private hosts with Elastic IPs of their own.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct OwnElasticIps {
-    /// The hosts; the longest prefix decides.
-    pub cidr: Ipv4Net,
-    /// Their Elastic IPs, at least one; nobody else's.
-    pub elastic_ips: Vec<Ipv4Addr>,
 }
 
 /// Where the packets of private subnets go.

@@ -2,6 +2,7 @@
 
 mod advice;
 mod apply;
+mod busy;
 mod detach;
 mod drain;
 mod elastic_ips;
@@ -34,6 +35,7 @@ pub struct Controller {
     /// Its socket goes before the lock does; `None` if it cannot be served.
     api: Option<Api>,
     watch: drain::Watch,
+    busy: busy::Busy,
     /// Held for as long as this controller lives.
     _lock: Lock,
     datapath: Datapath,
@@ -117,12 +119,14 @@ impl Controller {
                 config.max_sessions
             );
         }
+        let busy = busy::Busy::new(&datapath.maps)?;
         let mut controller = Self {
             args: args.clone(),
             host,
             pins: pins.clone(),
             api: None,
             watch: drain::Watch::default(),
+            busy,
             _lock: lock,
             datapath,
             config: config.clone(),

@@ -12,15 +12,17 @@ use tokio::{
     time::sleep,
 };
 
-use super::{Controller, events::Events, spare::REREAD};
+use super::{Controller, busy, events::Events, spare::REREAD};
 use crate::{
     api::{Api, Call},
     datapath::forward_log,
     host::{HostChange, batched},
 };
 
-/// How often all sessions are aged, unless that takes more than its [`SHARE`] of a CPU.
+/// How often all sessions are aged at most, unless that takes more than its [`SHARE`] of a CPU.
 const AGEING: Duration = Duration::from_secs(1);
+/// The longest timeouts need it no more often than this.
+const SELDOM: Duration = Duration::from_secs(4);
 /// Whoever walks the table of sessions rests this many times as long as the last slice took.
 pub(super) const SHARE: u32 = 20;
 /// Changes of the host are acted upon in batches of this length.
@@ -46,6 +48,8 @@ impl Controller {
         let mut age = pin!(sleep(AGEING));
         let mut pass = Instant::now();
         let mut confirm = pin!(sleep(CONFIRM));
+        let mut busy = tokio::time::interval(busy::PERIOD);
+        busy.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut sockets = pin!(sleep(REREAD));
         let mut api = self.api.take();
         loop {
@@ -78,6 +82,7 @@ impl Controller {
                     self.follow_sockets().await;
                     sockets.as_mut().reset(tokio::time::Instant::now() + REREAD);
                 }
+                _ = busy.tick() => self.busy.keep(&self.plan),
                 () = log.as_mut() => {}
             }
         }
@@ -130,9 +135,16 @@ impl Controller {
         if let Err(error) = crate::host::enable_fib_lookup() {
             tracing::warn!("{error}");
         }
-        let rest = rest.max(AGEING.saturating_sub(pass.elapsed()));
+        let rest = rest.max(self.ageing_period().saturating_sub(pass.elapsed()));
         *pass = Instant::now() + rest;
         rest
+    }
+
+    /// How long after the beginning of one pass the next begins: sessions end late by a sixteenth of the shortest timeout,
+    /// or by the length of a pass.
+    fn ageing_period(&self) -> Duration {
+        let shortest = Duration::from_secs(self.config.timeouts.shortest());
+        (shortest / 16).clamp(AGEING, SELDOM)
     }
 
     async fn confirm_neighbours(&self) {

@@ -38,6 +38,14 @@ pub struct BusyRemote {
     key: FlowKey4,
 }
 
+impl BusyRemote {
+    /// Whether the other is the same remote of the same Elastic IP.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.key == other.key
+    }
+}
+
 /// All port maps.
 pub struct BusyRemotes {
     tags: Memory,
@@ -132,7 +140,8 @@ impl BusyRemotes {
 
     fn remote(&self, number: u32) -> BusyRemote {
         // SAFETY: within the map; what the data plane changes meanwhile is read as it was or as it is.
-        let head = unsafe { self.maps.value::<PortMap4>(number as usize).cast::<PortMapHead>().read_volatile() };
+        let head =
+            unsafe { self.maps.value::<PortMap4>(number as usize).cast::<PortMapHead>().read_volatile() };
         let key = head.key;
         BusyRemote {
             elastic_ip: key.destination_address(),

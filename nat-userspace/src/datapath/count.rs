@@ -27,7 +27,12 @@ impl Count {
     /// [`DatapathError::Access`] if the kernel refuses.
     pub fn new(maps: &Maps, addresses: impl Iterator<Item = Ipv4Addr>) -> Result<Self, DatapathError> {
         let mapping = Mapping::of(maps)?;
-        Ok(Self { groups: mapping.groups(), mapping, next: 0, sessions: addresses.map(|address| (raw(address), 0)).collect() })
+        Ok(Self {
+            groups: mapping.groups(),
+            mapping,
+            next: 0,
+            sessions: addresses.map(|address| (raw(address), 0)).collect(),
+        })
     }
 
     /// Looks at the next slice; true if it was the last one.

@@ -1,10 +1,6 @@
 //! The flow table as user space sees it: mapped into memory, and the secret of its hash.
 
-use std::{
-    fs::File,
-    io::Read,
-    path::Path,
-};
+use std::{fs::File, io::Read, path::Path};
 
 use aya::maps::{Array, Map, MapData};
 use bytemuck::{Zeroable, bytes_of, bytes_of_mut};

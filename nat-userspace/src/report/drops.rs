@@ -104,7 +104,7 @@ fn latest<'a>(sample: &DropSample, interfaces: &'a [AppliedInterface], now: u32)
     }
 }
 
-fn protocol(number: u8) -> String {
+pub(crate) fn protocol(number: u8) -> String {
     // Written as the configuration writes it; only the reserved number is unknown there.
     number.to_string().parse().unwrap_or(Protocol::Number(number)).to_string()
 }

@@ -7,10 +7,14 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+use super::{DestinationReport, destinations};
 use crate::{
     config::{Arp, ElasticIp},
     datapath::{Applied, Session},
 };
+
+/// Destinations looked at: the busiest of each Elastic IP is among them unless there are very many.
+const BUSIEST: usize = 1_000;
 
 /// One Elastic IP.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -34,6 +38,8 @@ pub struct ElasticIpReport<'a> {
     pub ports: String,
     /// Whether it is an address of the host itself, whose own ports are not lent.
     pub shared: bool,
+    /// The destination that uses most of its ports; null without sessions.
+    pub busiest: Option<DestinationReport>,
 }
 
 /// What an Elastic IP is to new sessions.
@@ -92,6 +98,7 @@ pub fn elastic_ips<'a>(applied: &'a Applied, sessions: &[Session], now: u64) -> 
                 .map_or_else(|| elastic_ip.usable_ports(), |shared| shared.ports.clone())
                 .to_string(),
             shared: shared.is_some(),
+            busiest: None,
         }
     };
     let drains = |address| applied.draining.iter().any(|drain| drain.address() == address);
@@ -105,7 +112,28 @@ pub fn elastic_ips<'a>(applied: &'a Applied, sessions: &[Session], now: u64) -> 
         let left = Some(drain.seconds_left(now));
         report(&drain.elastic_ip, Some(&drain.nat_gateway), ElasticIpState::Draining, left)
     });
-    configured.chain(draining).collect()
+    let mut reports: Vec<_> = configured.chain(draining).collect();
+    for busiest in busiest(applied, sessions) {
+        let report = reports.iter_mut().find(|report| report.address == busiest.elastic_ip);
+        if let Some(report) = report.filter(|report| report.busiest.is_none()) {
+            report.busiest = Some(busiest);
+        }
+    }
+    reports
+}
+
+/// The destinations that use most ports of an Elastic IP, most first.
+#[must_use]
+pub fn busiest(applied: &Applied, sessions: &[Session]) -> Vec<DestinationReport> {
+    destinations(sessions, BUSIEST, |address| ports_of(applied, address))
+}
+
+/// How many ports of `address` sessions may use toward each destination.
+fn ports_of(applied: &Applied, address: Ipv4Addr) -> u64 {
+    let shared =
+        applied.shared.iter().find(|shared| shared.address == address).map(|shared| shared.ports.count());
+    let configured = || applied.config.elastic_ip(address).map(|known| known.usable_ports().count());
+    shared.or_else(configured).unwrap_or_default().into()
 }
 
 #[cfg(test)]
@@ -150,13 +178,16 @@ mod tests {
             json!([
                 { "address": "203.0.113.10", "nat_gateway": "nat-a", "arp": "announce", "state": "in_use",
                   "seconds_left": null, "sessions": 1, "ports_used": 1, "ports": "1024-65535",
-                  "shared": false },
+                  "shared": false,
+                  "busiest": { "elastic_ip": "203.0.113.10", "destination": "192.0.2.80:443", "protocol": "tcp",
+                               "ports_used": 1, "ports_free": 64_511,
+                               "hosts": [{ "host": "10.0.1.5", "ports": 1 }] } },
                 { "address": "203.0.113.11", "nat_gateway": null, "arp": "routed", "state": "unused",
                   "seconds_left": null, "sessions": 0, "ports_used": 0, "ports": "2000-2199,2201-2499,2501-2999",
-                  "shared": true },
+                  "shared": true, "busiest": null },
                 { "address": "203.0.113.12", "nat_gateway": "nat-a", "arp": "routed", "state": "draining",
                   "seconds_left": 3, "sessions": 0, "ports_used": 0, "ports": "2000-2499,2501-2999",
-                  "shared": false },
+                  "shared": false, "busiest": null },
             ])
         );
     }

@@ -2,6 +2,7 @@
 //!
 //! Each report is made from what was read off the maps ([`crate::datapath`]) and from the configuration in force.
 
+mod destination;
 mod drops;
 mod eip;
 mod flows;
@@ -9,8 +10,10 @@ mod nacl;
 mod route;
 mod status;
 
+pub use destination::{DestinationReport, HolderReport, destinations};
+pub(crate) use drops::protocol as protocol_name;
 pub use drops::{DropReading, DropReport, LatestDrop, drops};
-pub use eip::{ElasticIpReport, ElasticIpState, Usage, elastic_ips, usage};
+pub use eip::{ElasticIpReport, ElasticIpState, Usage, busiest, elastic_ips, usage};
 pub use flows::{FlowFilter, FlowProtocol, FlowReport, FlowSort, FlowState, NotFound, flows};
 pub use nacl::{LAST_RULE, NaclDirection, RuleReport, rules};
 pub use route::{RouteReport, RouteState, routes};

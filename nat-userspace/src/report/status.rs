@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use nat_common::counter::Counters;
 use serde::{Serialize, Serializer};
 
-use super::{ElasticIpReport, ElasticIpState, elastic_ips};
+use super::{DestinationReport, ElasticIpReport, ElasticIpState, busiest, elastic_ips};
 use crate::datapath::{Applied, AppliedInterface, Session};
 use crate::plan::SameQueue;
 
@@ -50,6 +50,8 @@ pub struct StatusReport<'a> {
     pub counters: Vec<(&'static str, u64)>,
     /// Packets dropped, for whatever reason.
     pub drops_total: u64,
+    /// The destinations that use most ports of an Elastic IP, five at most.
+    pub busiest_destinations: Vec<DestinationReport>,
     /// How full the flow table is.
     pub flow_table: FlowTable,
 }
@@ -122,6 +124,9 @@ pub struct FlowTable {
     pub capacity: u64,
 }
 
+/// Destinations reported.
+const BUSIEST: usize = 5;
+
 /// Reports on a gateway with the configuration `applied`.
 #[must_use]
 pub fn status<'a>(applied: &'a Applied, seen: &Observation<'_>) -> StatusReport<'a> {
@@ -147,6 +152,7 @@ pub fn status<'a>(applied: &'a Applied, seen: &Observation<'_>) -> StatusReport<
         nat_gateways: gateways.collect(),
         counters: Counters::NAMES.iter().copied().zip(seen.counters.values()).collect(),
         drops_total: seen.drops,
+        busiest_destinations: busiest(applied, seen.sessions).into_iter().take(BUSIEST).collect(),
         flow_table: FlowTable { used: seen.flows, capacity: 2 * u64::from(seen.max_sessions) },
     }
 }
@@ -208,6 +214,10 @@ mod tests {
                       "ports_used": 2 },
                 ] }],
                 "counters": null, "drops_total": 1,
+                "busiest_destinations": [
+                    { "elastic_ip": "203.0.113.10", "destination": "192.0.2.80:443", "protocol": "tcp",
+                      "ports_used": 2, "ports_free": 64_510, "hosts": [{ "host": "10.0.1.5", "ports": 2 }] },
+                ],
                 "flow_table": { "used": 4, "capacity": 524_288 },
             })
         );

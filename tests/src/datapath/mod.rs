@@ -7,6 +7,7 @@
 mod dump;
 mod expected;
 mod layout;
+mod machine;
 mod network;
 mod packet;
 mod rig;

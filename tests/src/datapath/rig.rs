@@ -5,18 +5,15 @@ use std::{cell::Cell, collections::HashMap, fmt::Write, net::Ipv4Addr};
 use nat_common::{clock::ticks_from_seconds, event::Event, flow::address};
 use nat_userspace::{
     datapath::{Datapath, LoadOptions, Pins, QueueDriver, Session},
-    host::{Host, HostFacts, HostRss, enable_fib_lookup},
+    host::{HostFacts, HostRss, enable_fib_lookup},
     plan::{self, Plan},
-};
-use nix::{
-    sched::{CpuSet, sched_setaffinity},
-    unistd::Pid,
 };
 
 use super::{
     dump,
     expected::Expected,
     layout::Layout,
+    machine::{read_facts, stay_on_this_cpu},
     network::{self, Network, Side},
     state::State,
 };
@@ -386,22 +383,4 @@ fn sessions(layout: &Layout) -> u32 {
         DEFAULT => 16_384,
         asked => asked,
     }
-}
-
-/// The data plane keeps state per CPU.
-fn stay_on_this_cpu() {
-    let mut cpus = CpuSet::new();
-    let cpu = nix::sched::sched_getcpu().expect("every Linux tells the CPU");
-    cpus.set(cpu).expect("the CPU's number fits");
-    sched_setaffinity(Pid::from_raw(0), &cpus).expect("a thread may bind itself");
-}
-
-fn read_facts() -> HostFacts {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.expect("a runtime can be built").block_on(async {
-        let host = Host::open().expect("netlink answers");
-        let mut facts = host.facts().await.expect("the host can be read");
-        network::complete(&mut facts);
-        facts
-    })
 }

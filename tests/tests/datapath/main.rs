@@ -3,6 +3,7 @@
 
 mod age;
 mod allocate;
+mod busy;
 mod choose;
 mod flow;
 mod forward;
@@ -74,6 +75,7 @@ fn main() -> ExitCode {
     let trials = [
         age::trials(),
         allocate::trials(),
+        busy::trials(),
         choose::trials(),
         flow::trials(),
         forward::trials(),

@@ -17,6 +17,7 @@ mod reach;
 mod refusal;
 mod sample;
 mod shared;
+mod shortage;
 
 use std::env;
 use std::path::Path;
@@ -76,6 +77,7 @@ fn main() {
         invariants::scenarios(),
         refusal::scenarios(),
         shared::scenarios(),
+        shortage::scenarios(),
     ];
     let scenarios = scenarios.into_iter().flatten().flat_map(Scenario::at_each_hook).map(trial);
     let trials = scenarios.chain(measuring::trials()).collect();

@@ -1,0 +1,103 @@
+//! Ports that run short: told before sessions fail, and to whoever fails.
+
+use std::{
+    io::ErrorKind,
+    net::UdpSocket,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Result, bail, ensure};
+use natgw_tests::lab::{
+    ELASTIC_IP, H1, Lab, Node, Plan, S1,
+    natgw::Natgw,
+    settings::Settings,
+    traffic::{self, EchoServer},
+};
+use serde_json::json;
+
+use crate::{Scenario, scenarios};
+
+pub fn scenarios() -> Vec<Scenario> {
+    scenarios![
+        Plan::two_armed() => ports_that_run_short_are_told_with_destination_and_holder_before_sessions_fail,
+        Plan::two_armed() => a_client_that_finds_no_port_is_told_at_once,
+    ]
+}
+
+/// Ports of the Elastic IP.
+const PORTS: u16 = 100;
+const FIRST: u16 = 5_000;
+
+fn gateway(lab: &Lab) -> Result<Natgw> {
+    let gateway = Natgw::start(lab, &Settings::of(lab.plan()).ports(FIRST, FIRST + PORTS - 1))?;
+    lab.wait_for_ping(Node::H1, S1)?;
+    Ok(gateway)
+}
+
+/// Opens sessions of H1 with the echo server until there are `count`.
+fn open(lab: &Lab, sockets: &mut Vec<UdpSocket>, count: u16) -> Result<()> {
+    while sockets.len() < usize::from(count) {
+        let socket = traffic::udp_socket(&lab.host(Node::H1), (H1, 30_000 + sockets.len() as u16))?;
+        ensure!(traffic::exchange(&socket, (S1, 7), b"a port, please")?, "session {} fails", sockets.len());
+        sockets.push(socket);
+    }
+    Ok(())
+}
+
+/// Waits for `text` in the controller's log.
+fn wait_for_log(gateway: &Natgw, text: &str) -> Result<()> {
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while !gateway.log().contains(text) {
+        ensure!(Instant::now() < deadline, "the log does not say `{text}`:\n{}", gateway.log());
+        thread::sleep(Duration::from_millis(50));
+    }
+    Ok(())
+}
+
+fn ports_that_run_short_are_told_with_destination_and_holder_before_sessions_fail(lab: &Lab) -> Result<()> {
+    let gateway = gateway(lab)?;
+    let _server = EchoServer::start(&lab.host(Node::S1), (S1, 7))?;
+    let mut sockets = Vec::new();
+    open(lab, &mut sockets, 70)?;
+    thread::sleep(Duration::from_secs(2));
+    ensure!(!gateway.log().contains("ports run short"), "told too early:\n{}", gateway.log());
+    open(lab, &mut sockets, 80)?;
+    wait_for_log(&gateway, "ports run short: 80 %")?;
+    wait_for_log(&gateway, &format!("most by {H1} (80)"))?;
+    open(lab, &mut sockets, 95)?;
+    wait_for_log(&gateway, "ports run short: 95 %")?;
+    let told = gateway.log().matches("ports run short").count();
+    ensure!(told == 2, "told {told} times:\n{}", gateway.log());
+    let expected = json!({
+        "elastic_ip": ELASTIC_IP, "destination": format!("{S1}:7"), "protocol": "udp",
+        "ports_used": 95, "ports_free": 5, "hosts": [{ "host": H1, "ports": 95 }],
+    });
+    let status = gateway.json(&["status"])?;
+    ensure!(status["busiest_destinations"][0] == expected, "{}", status["busiest_destinations"]);
+    let listed = gateway.json(&["eip", "list"])?;
+    ensure!(listed[0]["busiest"] == expected, "{listed}");
+    open(lab, &mut sockets, PORTS)?;
+    ensure!(gateway.dropped("error_port_allocation")? == 0, "a session failed although ports were free");
+    gateway.detach()
+}
+
+fn a_client_that_finds_no_port_is_told_at_once(lab: &Lab) -> Result<()> {
+    let gateway = gateway(lab)?;
+    let _server = EchoServer::start(&lab.host(Node::S1), (S1, 7))?;
+    let mut sockets = Vec::new();
+    open(lab, &mut sockets, PORTS)?;
+    let one_more = traffic::udp_socket(&lab.host(Node::H1), (H1, 29_999))?;
+    one_more.connect((S1, 7))?;
+    one_more.set_read_timeout(Some(Duration::from_secs(2)))?;
+    one_more.send(b"a port, please")?;
+    match one_more.recv(&mut [0; 64]) {
+        Err(error) if error.kind() == ErrorKind::HostUnreachable => {}
+        answer => bail!("the client got {answer:?} and not communication administratively prohibited"),
+    }
+    ensure!(gateway.dropped("error_port_allocation")? == 1, "the refused session is not counted");
+    let drops = gateway.json(&["drops"])?;
+    let named = drops.to_string().contains(&format!("\"destination\":\"{S1}\",\"destination_port\":7"));
+    ensure!(named, "the refusal does not name its destination: {drops}");
+    gateway.detach()
+}
