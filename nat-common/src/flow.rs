@@ -162,7 +162,8 @@ pub struct FlowEntry4 {
     pub spilled: u8,
     /// Where packets leave.
     pub hop: Hop,
-    /// Tick of the first packet.
+    /// Tick of the first packet. In the inbound flow of a TCP session that the internal host has closed: the sequence
+    /// number after its FIN.
     pub opened: u32,
     /// Packets translated, the lower 32 bits.
     pub packets: u32,

@@ -40,15 +40,19 @@ pub fn run() {
     });
 }
 
-/// Ends the session whose inbound flow has this key if it is over; true if there is none by now.
+/// Ends the session whose inbound flow has this key if it is over, or if it is a TCP session that both sides have closed
+/// and whose remote will take a SYN with this `sequence` number for a newer one; true if there is no session by now.
 #[inline(always)]
-pub fn end_if_over(inbound: &FlowKey4) -> bool {
-    flow_end_if_over(inbound) != 0
+pub fn end_if_over(inbound: &FlowKey4, sequence: u32) -> bool {
+    flow_end_if_over(inbound, sequence) != 0
 }
+
+/// Ticks that a closed TCP session is left alone in any case: its last segments are still on their way.
+const LAST_SEGMENTS: u32 = 2;
 
 /// Global, as [`crate::nacl`] explains.
 #[unsafe(no_mangle)]
-extern "C" fn flow_end_if_over(inbound: *const FlowKey4) -> u64 {
+extern "C" fn flow_end_if_over(inbound: *const FlowKey4, sequence: u32) -> u64 {
     // SAFETY: callers pass a reference; the verifier asks for the check against null.
     let Some(key) = (unsafe { inbound.as_ref() }) else { return 0 };
     let generation = GENERATION.get(0).copied().unwrap_or_default();
@@ -60,7 +64,12 @@ extern "C" fn flow_end_if_over(inbound: *const FlowKey4) -> u64 {
     let inbound = unsafe { &mut *inbound };
     let Some(outbound) = table::seek(&inbound.other_key(key)) else { return 0 };
     // SAFETY: as above.
-    pass.judge_pair(unsafe { &mut *outbound }, inbound);
+    let outbound = unsafe { &mut *outbound };
+    if pass.has_closed_before(outbound, inbound, sequence) && release(outbound, inbound, false) {
+        pass.released += 1;
+    } else {
+        pass.judge_pair(outbound, inbound);
+    }
     count::count(|counters: &mut Counters| {
         counters.sessions_released += pass.released;
         counters.idle_timeouts += pass.idle;
@@ -132,6 +141,16 @@ impl Pass {
                 self.idle += 1;
             }
         }
+    }
+
+    /// Whether both sides have closed the session, and a SYN with this `sequence` number is newer than its end (RFC 1122
+    /// §4.2.2.13, RFC 6191). A reset proves nothing: anybody may have sent it.
+    #[inline(always)]
+    fn has_closed_before(&self, outbound: &FlowEntry4, inbound: &FlowEntry4, sequence: u32) -> bool {
+        let closed = outbound.tcp_seen & inbound.tcp_seen & tcp::FIN != 0
+            && (outbound.tcp_seen | inbound.tcp_seen) & tcp::RST == 0;
+        let ahead = sequence.wrapping_sub(inbound.opened);
+        closed && ahead != 0 && ahead < 1 << 31 && self.idle_for(outbound, inbound) >= LAST_SEGMENTS
     }
 
     /// Ticks since the flow was seen. A packet may carry a tick later than ours.

@@ -68,6 +68,7 @@ fn open_pair(
 ) -> Result<(), Stop> {
     let Some(opening) = Opening::of_this_cpu() else { return Err(Stop::Drop(DropReason::NotConfigured)) };
     opening_begin(&parsed.key, rewrite.gateway.into(), generation, queue);
+    opening.sequence = rewrite.sequence;
     // SAFETY: the callback has the signature that the helper calls; it finds the search by itself.
     unsafe { bpf_loop(MAX_STEPS, step as *mut c_void, null_mut(), 0) };
     count::count(|counters| counters.port_tries += u64::from(opening.search.tries));
@@ -153,6 +154,8 @@ pub struct Opening {
     slot: u32,
     /// Where this CPU's last session began that went round.
     turn: u32,
+    /// The sequence number that a TCP session begins with.
+    sequence: u32,
     claimed: bool,
     table_full: bool,
 }
@@ -326,7 +329,7 @@ unsafe extern "C" fn reclaim_port(_step: u32, _context: *mut c_void) -> u64 {
     let Some(opening) = Opening::of_this_cpu() else { return 1 };
     let Some(port) = opening.search.walk.step() else { return 1 };
     opening.entry.destination_port = (port as u16).to_be();
-    if !age::end_if_over(&opening.entry.key()) {
+    if !age::end_if_over(&opening.entry.key(), opening.sequence) {
         return 0;
     }
     if let Step::Claimed(place) = search::attempt(opening, port) {

@@ -10,6 +10,7 @@ use crate::{
     admit, assembly, clock,
     count::Own,
     fib::{self, Query},
+    header::Tcp,
     hook::Hook,
     packet::Packet,
     parse::Parsed,
@@ -29,6 +30,8 @@ pub struct Rewrite {
     pub port: u16,
     /// The NAT gateway of a session that is about to be opened, counted from 1; 0 for none.
     pub gateway: u16,
+    /// The sequence number that a TCP session begins with.
+    pub sequence: u32,
 }
 
 /// The flow of `key`, and its rewrite.
@@ -100,10 +103,31 @@ pub fn pass<P: Hook>(
             let now = tcp::observe(seen, parsed.tcp_flags);
             if now != seen {
                 (*entry).tcp_seen = now;
+                if now & tcp::FIN != 0 {
+                    packet.note_end(parsed, entry);
+                }
             }
         }
     }
     Ok(())
+}
+
+/// Notes where the internal host's stream ends, at its FIN: in the inbound flow, whose own time of opening nobody asks
+/// for. A later SYN to the same remote is proved to be newer by that (RFC 1122 §4.2.2.13).
+#[inline(always)]
+pub fn note_end<P: Packet>(context: *mut P::Context, parsed: &Parsed, entry: *mut FlowEntry4) {
+    if parsed.key.direction() != Direction::Outbound {
+        return;
+    }
+    let packet = P::attach(context);
+    let Some(header) = packet.read::<Tcp>(parsed.l4 as usize) else { return };
+    // SAFETY: see `find`.
+    let other = unsafe { (*entry).other_key(&parsed.key) };
+    let Some(inbound) = table::seek(&other) else { return };
+    let data = parsed.length.wrapping_sub(u32::from(parsed.l4 - parsed.l3)).wrapping_sub(header.length());
+    let end = u32::from_be(header.sequence).wrapping_add(data).wrapping_add(1);
+    // SAFETY: a word of a map value.
+    unsafe { (&raw mut (*inbound).opened).write_volatile(end) };
 }
 
 /// Asks NACLs, route and hop anew, and notes that this generation has been asked.

@@ -146,6 +146,14 @@ pub struct Tcp {
     pub urgent: u16,
 }
 
+impl Tcp {
+    /// Bytes of the header with its options.
+    #[inline(always)]
+    pub const fn length(&self) -> u32 {
+        (self.offset >> 4) as u32 * 4
+    }
+}
+
 /// UDP (RFC 768).
 #[repr(C)]
 #[derive(Clone, Copy)]

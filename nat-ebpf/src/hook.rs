@@ -27,6 +27,9 @@ pub trait Hook: Packet {
         rewrite: &mut Rewrite,
     ) -> Result<(), Stop>;
 
+    /// [`crate::flow::note_end`].
+    fn note_end(&self, parsed: &Parsed, entry: *mut FlowEntry4);
+
     /// [`crate::icmp::error`].
     fn error(&mut self, parsed: &mut Parsed, generation: u32, rewrite: &mut Rewrite) -> Result<(), Stop>;
 
@@ -43,7 +46,10 @@ pub const NOTHING: Result<(), Stop> = Err(Stop::Drop(DropReason::NotConfigured))
 
 /// Implements [`Hook`] for a packet with the context given, by global functions with the names given.
 macro_rules! hook {
-    ($packet:ty, $context:ty, $miss:ident, $judge:ident, $error:ident, $options:ident, $reply:ident) => {
+    (
+        $packet:ty, $context:ty,
+        $miss:ident, $judge:ident, $note_end:ident, $error:ident, $options:ident, $reply:ident
+    ) => {
         impl crate::hook::Hook for $packet {
             #[inline(always)]
             fn miss(&self, parsed: &Parsed, generation: u32, rewrite: &mut Rewrite) -> Result<(), Stop> {
@@ -59,6 +65,11 @@ macro_rules! hook {
                 rewrite: &mut Rewrite,
             ) -> Result<(), Stop> {
                 Stop::decode($judge(self.context, parsed, entry, generation, rewrite))
+            }
+
+            #[inline(always)]
+            fn note_end(&self, parsed: &Parsed, entry: *mut FlowEntry4) {
+                $note_end(self.context, parsed, entry);
             }
 
             #[inline(always)]
@@ -119,6 +130,21 @@ macro_rules! hook {
                 return Stop::encode(crate::hook::NOTHING);
             }
             Stop::encode(crate::flow::judge::<$packet>(context, parsed, entry, generation, rewrite))
+        }
+
+        #[unsafe(no_mangle)]
+        extern "C" fn $note_end(
+            context: *mut $context,
+            parsed: *const Parsed,
+            entry: *mut FlowEntry4,
+        ) -> u64 {
+            // SAFETY: as above; `entry` is a map value.
+            if let Some(parsed) = unsafe { parsed.as_ref() }
+                && !entry.is_null()
+            {
+                crate::flow::note_end::<$packet>(context, parsed, entry);
+            }
+            0
         }
 
         #[unsafe(no_mangle)]

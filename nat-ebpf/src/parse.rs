@@ -209,7 +209,7 @@ fn tcp<P: Packet>(packet: &P, parsed: &mut Parsed, room: usize) -> Result<Conten
     if room < size_of::<Tcp>() {
         return Err(DropReason::TransportTruncated);
     }
-    let header = usize::from(tcp.offset >> 4) * 4;
+    let header = tcp.length() as usize;
     if header < size_of::<Tcp>() || header > room {
         return Err(DropReason::TcpHeaderLength);
     }

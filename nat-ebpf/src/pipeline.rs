@@ -21,6 +21,7 @@ use crate::{
     fib::{self, Query},
     flow::{self, Rewrite},
     forward,
+    header::Tcp,
     hook::Hook,
     interface,
     maps::GENERATION,
@@ -202,6 +203,11 @@ pub fn miss<P: Packet>(
     let query = Query::new(parsed, choose::first_address(choice, generation), destination, true);
     fib::hop::<P>(context, &query, generation, &mut rewrite.hop)?;
     rewrite.gateway = target.gateway + 1;
+    if parsed.key.protocol == protocol::TCP
+        && let Some(header) = P::attach(context).read::<Tcp>(parsed.l4 as usize)
+    {
+        rewrite.sequence = u32::from_be(header.sequence);
+    }
     Ok(())
 }
 

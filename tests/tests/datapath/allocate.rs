@@ -8,7 +8,7 @@ use std::{
 use DropReason as Reason;
 use natgw_tests::datapath::{
     Side::{External, Internal, InternalB},
-    flags::{RST, SYN},
+    flags::{ACK, FIN, RST, SYN},
     *,
 };
 
@@ -22,6 +22,8 @@ super::tests![
     all_64512_ports_of_an_elastic_ip_are_lent_toward_one_remote_and_a_freed_one_again,
     four_elastic_ips_open_258048_sessions_toward_one_remote,
     a_port_whose_session_is_over_is_lent_before_it_is_aged,
+    the_port_of_a_closed_session_goes_to_a_syn_that_is_provably_newer_and_to_no_other,
+    the_port_of_a_session_that_was_reset_goes_to_no_syn_before_its_time,
     a_host_keeps_its_elastic_ip_whatever_it_talks_to,
     a_host_moves_to_the_next_elastic_ip_when_its_own_has_no_port_left,
     hosts_are_spread_over_the_elastic_ips,
@@ -186,6 +188,66 @@ fn a_port_whose_session_is_over_is_lent_before_it_is_aged() {
     find_exhausted(&mut rig, &udp(HOST, 8, REMOTE, 53), 4);
     assert_eq!((rig.state().counter("sessions_released"), rig.sessions().len()), (3, 4));
     assert_eq!(rig.state().half_open(), []);
+}
+
+/// A TCP segment of `host` with this sequence number.
+fn segment(host: Ipv4Addr, port: u16, flags: u8, sequence: u32) -> Packet {
+    tcp(host, port, REMOTE, 443, flags).with(|packet| {
+        let Body::Tcp(header, _) = &mut packet.body else { panic!("it is TCP") };
+        header.sequence_number = sequence;
+    })
+}
+
+/// Opens a session of `host` on the only port, and has both sides send these flags; their last sequence number.
+fn end_by(rig: &mut Rig, host: Ipv4Addr, flags: u8) -> u32 {
+    let first = 0xffff_ff00;
+    let (_, answer) = rig.establish(&segment(host, 5_000, SYN, first));
+    let last = segment(host, 5_000, flags, first.wrapping_add(0x200));
+    rig.send(Internal, &last);
+    rig.send(
+        External,
+        &answer.with(|packet| {
+            let Body::Tcp(header, _) = &mut packet.body else { panic!("it is TCP") };
+            (header.fin, header.rst, header.ack, header.syn) =
+                (flags & FIN != 0, flags & RST != 0, true, false);
+        }),
+    );
+    // Its five bytes, and the FIN.
+    first.wrapping_add(0x206)
+}
+
+fn the_port_of_a_closed_session_goes_to_a_syn_that_is_provably_newer_and_to_no_other() {
+    let mut rig = Rig::standard();
+    let end = end_by(&mut rig, HOST, FIN | ACK);
+    let verdict =
+        |rig: &mut Rig, sequence| rig.send(Internal, &segment(SECOND_HOST, 6_000, SYN, sequence)).verdict;
+    let refused = Verdict::Tx.at_this_hook();
+    let opened = |rig: &Rig| rig.state().counter("sessions_opened");
+    verdict(&mut rig, end.wrapping_add(1));
+    assert_eq!(opened(&rig), 1, "the last segments are still on their way");
+    std::thread::sleep(std::time::Duration::from_millis(3_300));
+    for older in [end, end.wrapping_sub(1), end.wrapping_add(1 << 31)] {
+        assert_eq!(
+            (verdict(&mut rig, older), opened(&rig)),
+            (refused, 1),
+            "{older:#x} is not after {end:#x}"
+        );
+    }
+    rig.send(Internal, &udp(SECOND_HOST, 6_000, REMOTE, 53));
+    assert_eq!(verdict(&mut rig, end.wrapping_add(1)), Verdict::Redirect);
+    assert_eq!((opened(&rig), rig.state().counter("sessions_released")), (3, 1));
+    assert_eq!(rig.state().half_open(), []);
+    assert_eq!(verdict(&mut rig, end.wrapping_add(1)), Verdict::Redirect, "it is its own by now");
+}
+
+fn the_port_of_a_session_that_was_reset_goes_to_no_syn_before_its_time() {
+    let mut rig = Rig::standard();
+    let end = end_by(&mut rig, HOST, RST);
+    std::thread::sleep(std::time::Duration::from_millis(3_300));
+    rig.send(Internal, &segment(SECOND_HOST, 6_000, SYN, end.wrapping_add(1)));
+    assert_eq!(rig.state().counter("sessions_opened"), 1);
+    assert_eq!(rig.age(250).0, 1);
+    rig.open(&segment(SECOND_HOST, 6_000, SYN, end.wrapping_add(1)));
 }
 
 fn a_host_keeps_its_elastic_ip_whatever_it_talks_to() {
