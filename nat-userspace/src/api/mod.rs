@@ -4,6 +4,7 @@
 //! GET    /v1/elastic-ips                                 what `natgw eip list --json` prints
 //! POST   /v1/elastic-ips             NewElasticIp        Changed
 //! DELETE /v1/elastic-ips/{address}?drain=SECONDS|now     Changed
+//! GET    /metrics                                        text for Prometheus
 //! ```
 //!
 //! What is refused is answered with `{"error": "what is wrong; the remedy"}`: 400 for what cannot be understood, 404 for
@@ -11,6 +12,7 @@
 
 mod client;
 mod message;
+mod metrics;
 mod server;
 
 use std::path::{Component, Path, PathBuf};

@@ -14,7 +14,7 @@ use axum::{
         Path as InPath, Query, State,
         rejection::{JsonRejection, PathRejection, QueryRejection},
     },
-    http::StatusCode,
+    http::{StatusCode, header::CONTENT_TYPE},
     response::{IntoResponse, Response},
     routing::{delete, get},
 };
@@ -24,14 +24,17 @@ use serde_json::json;
 use tokio::{
     net::UnixListener,
     sync::{mpsc, oneshot},
-    task::JoinHandle,
+    task::{JoinHandle, spawn_blocking},
 };
 
-use super::{Call, DrainTime, Kind, Refusal, Request, message::Answer, socket};
+use super::{Call, DrainTime, Kind, Refusal, Request, message::Answer, metrics, socket};
 use crate::config::NewElasticIp;
 
 /// Requests that may wait for the controller.
 const WAITING: usize = 16;
+
+/// The type of the text that Prometheus reads.
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// The API being served; its socket goes with it.
 #[derive(Debug)]
@@ -47,14 +50,15 @@ impl Api {
     /// # Errors
     /// If the socket cannot be made, or another process serves it.
     pub fn serve(pin_dir: &Path) -> io::Result<Self> {
-        Self::at(socket(pin_dir))
+        Self::at(socket(pin_dir), pin_dir)
     }
 
-    pub(super) fn at(socket: PathBuf) -> io::Result<Self> {
+    pub(super) fn at(socket: PathBuf, pin_dir: &Path) -> io::Result<Self> {
         let listener = listen(&socket)?;
         let (sender, calls) = mpsc::channel(WAITING);
+        let router = router(sender).merge(metrics_of(pin_dir.to_owned()));
         let server = tokio::spawn(async move {
-            if let Err(error) = axum::serve(listener, router(sender)).await {
+            if let Err(error) = axum::serve(listener, router).await {
                 tracing::warn!("the API has ended: {error}");
             }
         });
@@ -106,7 +110,8 @@ fn listen(socket: &Path) -> io::Result<UnixListener> {
 type Controller = State<mpsc::Sender<Call>>;
 
 fn router(controller: mpsc::Sender<Call>) -> Router {
-    let not_here = || async { Refusal::new(Kind::NotFound, "there is no such path; use /v1/elastic-ips") };
+    let not_here =
+        || async { Refusal::new(Kind::NotFound, "there is no such path; use /v1/elastic-ips or /metrics") };
     let not_so = || async {
         Refusal::new(Kind::Invalid, "this path does not take this method; use GET, POST or DELETE")
     };
@@ -116,6 +121,18 @@ fn router(controller: mpsc::Sender<Call>) -> Router {
         .fallback(not_here)
         .method_not_allowed_fallback(not_so)
         .with_state(controller)
+}
+
+/// The metrics, which need no controller: a large table takes a while to read, and the gateway goes on meanwhile.
+fn metrics_of(pin_dir: PathBuf) -> Router {
+    let answer = async move || {
+        let text = spawn_blocking(move || metrics::text(&pin_dir)).await;
+        match text.map_err(anyhow::Error::from).flatten() {
+            Ok(text) => ([(CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
+            Err(error) => Refusal::new(Kind::Failure, format!("{error:#}")).into_response(),
+        }
+    };
+    Router::new().route("/metrics", get(answer))
 }
 
 async fn list(State(controller): Controller) -> Response {

@@ -31,7 +31,7 @@ async fn asked<T>(
 ) -> (T, Result<Changed, ClientError>) {
     let pin_dir = std::env::temp_dir().join(format!("natgw-api-{name}-{}", std::process::id()));
     let client = Client { socket: pin_dir.join("api.sock"), pin_dir: pin_dir.clone() };
-    let mut api = Api::at(client.socket.clone()).unwrap();
+    let mut api = Api::at(client.socket.clone(), &pin_dir).unwrap();
     let controller = tokio::spawn(async move {
         while let Some(Call { request, answer: sender }) = api.next().await {
             let _ = sender.send(answer(request));
@@ -124,9 +124,9 @@ async fn a_socket_that_was_left_behind_is_replaced_and_one_that_is_served_is_not
     let socket = directory.join("api.sock");
     std::fs::create_dir_all(&directory).unwrap();
     drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
-    let api = Api::at(socket.clone()).unwrap();
+    let api = Api::at(socket.clone(), Path::new("/nowhere")).unwrap();
     let mode = std::fs::metadata(&socket).unwrap().permissions().mode();
-    let second = Api::at(socket.clone()).unwrap_err();
+    let second = Api::at(socket.clone(), Path::new("/nowhere")).unwrap_err();
     drop(api);
     let removed = !socket.exists();
     std::fs::remove_dir(&directory).unwrap();

@@ -6,6 +6,7 @@ mod destination;
 mod drops;
 mod eip;
 mod flows;
+mod metrics;
 mod nacl;
 mod route;
 mod status;
@@ -15,6 +16,7 @@ pub(crate) use drops::protocol as protocol_name;
 pub use drops::{DropReading, DropReport, LatestDrop, drops};
 pub use eip::{ElasticIpReport, ElasticIpState, Usage, busiest, elastic_ips, usage};
 pub use flows::{FlowFilter, FlowProtocol, FlowReport, FlowSort, FlowState, NotFound, flows};
+pub use metrics::{Measured, metrics};
 pub use nacl::{LAST_RULE, NaclDirection, RuleReport, rules};
 pub use route::{RouteReport, RouteState, routes};
 pub use status::{

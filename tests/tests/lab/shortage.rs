@@ -1,13 +1,14 @@
 //! Ports that run short: told before sessions fail, and to whoever fails.
 
 use std::{
-    io::ErrorKind,
+    io::{ErrorKind, Read, Write},
     net::UdpSocket,
+    os::unix::net::UnixStream,
     thread,
     time::{Duration, Instant},
 };
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use natgw_tests::lab::{
     ELASTIC_IP, H1, Lab, Node, Plan, S1,
     natgw::Natgw,
@@ -77,9 +78,24 @@ fn ports_that_run_short_are_told_with_destination_and_holder_before_sessions_fai
     ensure!(status["busiest_destinations"][0] == expected, "{}", status["busiest_destinations"]);
     let listed = gateway.json(&["eip", "list"])?;
     ensure!(listed[0]["busiest"] == expected, "{listed}");
+    let metrics = metrics(&gateway)?;
+    let line = format!(
+        "natgw_destination_ports_used{{elastic_ip=\"{ELASTIC_IP}\",destination=\"{S1}:7\",protocol=\"udp\"}} 95"
+    );
+    ensure!(metrics.lines().any(|found| found == line), "the metrics lack {line}:\n{metrics}");
     open(lab, &mut sockets, PORTS)?;
     ensure!(gateway.dropped("error_port_allocation")? == 0, "a session failed although ports were free");
     gateway.detach()
+}
+
+/// What Prometheus would read.
+fn metrics(gateway: &Natgw) -> Result<String> {
+    let mut stream = UnixStream::connect(gateway.socket()).context("the API is not served")?;
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: natgw\r\nConnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    ensure!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+    Ok(answer)
 }
 
 fn a_client_that_finds_no_port_is_told_at_once(lab: &Lab) -> Result<()> {
