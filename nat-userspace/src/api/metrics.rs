@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use anyhow::Result;
 use nat_common::drop::DropReason;
 
 use crate::{
@@ -13,11 +12,25 @@ use crate::{
 /// Destinations told of.
 const DESTINATIONS: usize = 20;
 
+/// Why there are no metrics.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum MetricsError {
+    /// The maps cannot be read.
+    #[error(transparent)]
+    Maps(#[from] DatapathError),
+    /// They cannot be written down.
+    #[error("metrics cannot be written")]
+    Text(#[from] std::fmt::Error),
+    /// The thread that read them has failed.
+    #[error("reading metrics failed: {0}")]
+    Thread(#[from] tokio::task::JoinError),
+}
+
 /// The text of all metrics of the gateway pinned in `pin_dir`.
 ///
 /// # Errors
 /// If its maps cannot be read.
-pub(super) fn text(pin_dir: &Path) -> Result<String> {
+pub(super) fn text(pin_dir: &Path) -> Result<String, MetricsError> {
     let maps = Maps::of_pins(pin_dir)?;
     let applied = maps.applied()?.ok_or_else(|| DatapathError::NotRunning(pin_dir.to_owned()))?;
     let flows = maps.flows()?;

@@ -27,7 +27,12 @@ use tokio::{
     task::{JoinHandle, spawn_blocking},
 };
 
-use super::{Call, DrainTime, Kind, Refusal, Request, message::Answer, metrics, socket};
+use super::{
+    Call, DrainTime, Kind, Refusal, Request,
+    message::Answer,
+    metrics::{self, MetricsError},
+    socket,
+};
 use crate::config::NewElasticIp;
 
 /// Requests that may wait for the controller.
@@ -127,9 +132,9 @@ fn router(controller: mpsc::Sender<Call>) -> Router {
 fn metrics_of(pin_dir: PathBuf) -> Router {
     let answer = async move || {
         let text = spawn_blocking(move || metrics::text(&pin_dir)).await;
-        match text.map_err(anyhow::Error::from).flatten() {
+        match text.map_err(MetricsError::from).flatten() {
             Ok(text) => ([(CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
-            Err(error) => Refusal::new(Kind::Failure, format!("{error:#}")).into_response(),
+            Err(error) => Refusal::new(Kind::Failure, error.to_string()).into_response(),
         }
     };
     Router::new().route("/metrics", get(answer))
