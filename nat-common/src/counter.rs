@@ -76,7 +76,7 @@ counters! {
     idle_timeouts,
     /// Ports tried for new sessions.
     port_tries,
-    /// FIB lookups.
+    /// Next hops looked for: in the kernel's tables, or among those found in the last second.
     hop_lookups,
     /// Bytes of IP in dropped packets.
     dropped_bytes,

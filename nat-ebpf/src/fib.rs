@@ -9,7 +9,7 @@ use aya_ebpf::{
 use nat_common::{config::slot, drop::DropReason, event::Event, flow::Hop};
 
 use crate::{
-    count, interface,
+    count, hops, interface,
     maps::EVENTS,
     packet::Packet,
     parse::Parsed,
@@ -52,6 +52,11 @@ pub fn hop<P: Packet>(
     generation: u32,
     hop: &mut Hop,
 ) -> Result<(), Stop> {
+    count::count(|counters| counters.hop_lookups += 1);
+    if let Some(found) = hops::recall(query, generation) {
+        *hop = found;
+        return Ok(());
+    }
     // SAFETY: all-zero is a valid `bpf_fib_lookup`; the helper reads no more than what is set below.
     let mut parameters: bpf_fib_lookup = unsafe { core::mem::zeroed() };
     parameters.family = AF_INET;
@@ -59,7 +64,6 @@ pub fn hop<P: Packet>(
     parameters.__bindgen_anon_1.tot_len = query.length;
     parameters.__bindgen_anon_3.ipv4_src = query.source;
     parameters.__bindgen_anon_4.ipv4_dst = query.destination;
-    count::count(|counters| counters.hop_lookups += 1);
     // SAFETY: the parameters are ours and of the size given.
     let answer =
         unsafe { lookup(context.cast(), &raw mut parameters, size_of::<bpf_fib_lookup>() as i32, 0) } as u32;
@@ -85,6 +89,7 @@ pub fn hop<P: Packet>(
     hop.destination = parameters.dmac;
     hop.source = parameters.smac;
     hop.device = u32::from(role.vlan) << 20 | role.device;
+    hops::remember(query, generation, hop);
     Ok(())
 }
 

@@ -18,6 +18,7 @@ mod flow;
 mod forward;
 mod header;
 mod hook;
+mod hops;
 mod icmp;
 mod interface;
 mod log;

@@ -21,7 +21,7 @@ use nat_common::{
     table::FlowGroup4,
 };
 
-use crate::allocate::Opening;
+use crate::{allocate::Opening, hops::Found};
 
 /// Both flows of every session, as [`crate::table`] finds them. Written by the data plane (open, refresh) and the ageing
 /// program (release). Mappable, so that entries lie on cache lines and user space reads them without system calls.
@@ -142,6 +142,13 @@ pub static SCRATCH: PerCpuArray<[u8; SCRATCH_BYTES]> = PerCpuArray::with_max_ent
 /// The data plane's own: a search for a free port.
 #[map]
 pub static SEARCH: PerCpuArray<Opening> = PerCpuArray::with_max_entries(1, 0);
+
+/// Next hops that each CPU remembers, a power of two.
+pub const MAX_HOPS: u32 = 1_024;
+
+/// The data plane's own: next hops found lately.
+#[map]
+pub static HOPS: PerCpuArray<Found> = PerCpuArray::with_max_entries(MAX_HOPS, 0);
 
 /// What a CPU may still send in ICMP errors.
 #[repr(C)]

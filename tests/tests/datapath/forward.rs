@@ -1,6 +1,8 @@
 //! Where packets leave: MACs, VLAN tags, one interface for both sides, and next hops that cannot be used.
 
 use DropReason as Reason;
+use std::net::Ipv4Addr;
+
 use natgw_tests::datapath::{
     Side::{External, Internal, InternalB, Nic},
     flags::{ACK, SYN},
@@ -19,6 +21,9 @@ super::tests![
     a_destination_that_the_host_cannot_reach_is_refused,
     an_internal_packet_leaves_on_an_external_interface_or_not_at_all,
     a_new_mac_address_of_the_next_hop_is_used_from_the_next_generation_on,
+    new_sessions_use_a_new_mac_address_from_the_next_generation_on_or_within_three_seconds,
+    a_hop_found_for_one_destination_is_no_hop_for_another,
+    a_packet_longer_than_those_that_found_a_hop_is_measured_against_the_mtu,
 ];
 
 fn the_tag_of_a_vlan_is_taken_off_outbound_and_put_back_inbound() {
@@ -158,4 +163,49 @@ fn a_new_mac_address_of_the_next_hop_is_used_from_the_next_generation_on() {
     rig.renew_generation();
     let leaving = leaving.with(|packet| packet.macs[0] = [6, 0, 0, 0, 0, 0x77]);
     rig.expect(Internal, &request, outbound(&leaving).judged());
+}
+
+/// Opens a session of another port toward `remote`; the MAC address that its packet leaves to.
+fn next_hop(rig: &mut Rig, remote: Ipv4Addr) -> [u8; 6] {
+    let port = 1 + rig.sessions().len() as u16;
+    let outcome = rig.send(Internal, &udp(HOST, 5000, remote, port));
+    assert_eq!(outcome.verdict, Verdict::Redirect, "{:?}", rig.state().drops());
+    outcome.frame[..6].try_into().expect("six bytes")
+}
+
+fn new_sessions_use_a_new_mac_address_from_the_next_generation_on_or_within_three_seconds() {
+    let mut rig = Rig::standard();
+    let change = |rig: &mut Rig, last: u8| {
+        rig.ip(&format!("neigh replace {ROUTER} lladdr 06:00:00:00:00:{last:02x} dev ext0 nud permanent\n"));
+        [6, 0, 0, 0, 0, last]
+    };
+    let before = next_hop(&mut rig, REMOTE);
+    let first = change(&mut rig, 0x77);
+    assert_ne!(before, first);
+    rig.renew_generation();
+    assert_eq!(next_hop(&mut rig, REMOTE), first);
+    // Nobody raises the generation: there is no controller.
+    let second = change(&mut rig, 0x78);
+    std::thread::sleep(std::time::Duration::from_millis(2_600));
+    assert_eq!(next_hop(&mut rig, REMOTE), second);
+}
+
+fn a_hop_found_for_one_destination_is_no_hop_for_another() {
+    let mut rig = Rig::standard();
+    rig.ip(&format!("neigh add {NEIGHBOUR} lladdr 06:00:00:00:00:79 dev ext0 nud permanent\n"));
+    let far = next_hop(&mut rig, REMOTE);
+    for last in 1..=250 {
+        assert_eq!(next_hop(&mut rig, [192, 0, 3, last].into()), far);
+        assert_eq!(next_hop(&mut rig, NEIGHBOUR), [6, 0, 0, 0, 0, 0x79]);
+    }
+}
+
+fn a_packet_longer_than_those_that_found_a_hop_is_measured_against_the_mtu() {
+    let mut rig = Rig::on(Network::TwoArmed { external_mtu: 1_300 }, &Layout::default());
+    rig.open(&udp(HOST, 5000, REMOTE, 53));
+    rig.open(&udp(HOST, 5000, REMOTE, 54).payload(&[5; 1_272]));
+    let exceeds = udp(HOST, 5000, REMOTE, 55).payload(&[5; 1_273]);
+    let answer = exceeds.answered(INTERNAL_ADDRESS, 3, 4, 1_300);
+    rig.expect(Internal, &exceeds, replied(&answer).moves("hop_lookups", 1));
+    rig.open(&udp(HOST, 5000, REMOTE, 56));
 }
