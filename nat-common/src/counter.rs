@@ -2,6 +2,8 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use crate::flow::Hop;
+
 macro_rules! counters {
     ($($(#[doc = $doc:literal])+ $field:ident,)+) => {
         /// Every packet moves exactly one of the packet counters, or one of
@@ -43,6 +45,8 @@ pub struct PerCpu {
     pub clock_read: u64,
     /// What the clock said then, in ticks ([`crate::clock`]).
     pub tick: u64,
+    /// The hop of the last packet of each direction, outbound first.
+    pub hops: [Hop; 2],
 }
 
 counters! {

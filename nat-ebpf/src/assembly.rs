@@ -30,6 +30,15 @@ pub fn is_not_zero(value: u64) -> u64 {
     value
 }
 
+/// The same number, of which the compiler knows nothing.
+#[inline(always)]
+pub fn opaque(value: u64) -> u64 {
+    let mut value = value;
+    // SAFETY: does nothing.
+    unsafe { asm!("/* {value} */", value = inout(reg) value) }
+    value
+}
+
 /// A full memory barrier: what was stored before it is seen by every CPU before anything after it is loaded.
 #[inline(always)]
 pub fn barrier() {

@@ -3,6 +3,7 @@
 use nat_common::{
     counter::{Counters, PerCpu},
     drop::{DropReason, DropSample},
+    flow::Direction,
 };
 
 use crate::{
@@ -29,6 +30,17 @@ impl Own {
         // SAFETY: the entry is this CPU's own, programs are not preempted by themselves, and no other reference lives
         // while `change` runs.
         change(unsafe { &mut *self.0 })
+    }
+
+    /// The hop that the last packet of this direction has left by.
+    #[inline(always)]
+    pub fn last_hop(self, direction: Direction) -> *mut [u64; 2] {
+        let number = match direction {
+            Direction::Outbound => 0,
+            Direction::Inbound => 1,
+        };
+        // SAFETY: computes an address within the entry.
+        unsafe { (&raw mut (*self.0).hops[number]).cast() }
     }
 
     /// `packets` packets of the wire leave by a hop.

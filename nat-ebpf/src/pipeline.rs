@@ -135,7 +135,7 @@ fn session<P: Hook>(
     generation: u32,
     rewrite: &mut Rewrite,
 ) -> Result<(), Stop> {
-    let Some(entry) = flow::find(&parsed.key, rewrite) else {
+    let Some(entry) = flow::find(&parsed.key, own, rewrite) else {
         if parsed.key.direction() == Direction::Inbound {
             return Err(unsolicited(parsed, generation));
         }
