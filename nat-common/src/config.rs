@@ -25,6 +25,10 @@ pub const fn slot(generation: u32) -> u32 {
 pub struct Ageing {
     /// 1: also release sessions whose Elastic IP is no longer configured, however busy they are.
     pub withdrawn: u32,
+    /// 1: also count every session where the configuration in force has it counted ([`crate::host`]).
+    pub recount: u32,
+    /// Always zero.
+    pub spare: u32,
     /// Ticks added to the clock: tests let time pass without waiting.
     pub ahead: u32,
     /// The first group of `FLOWS4` to visit.

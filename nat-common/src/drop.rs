@@ -103,6 +103,12 @@ drop_reasons! {
     NoNeighbour = "no_neighbour",
     /// no free port toward this destination on any Elastic IP
     ErrorPortAllocation = "error_port_allocation",
+    /// the host has as many sessions as its NAT gateway allows
+    HostSessionLimit = "host_session_limit",
+    /// the host has as many sessions toward this destination as its NAT gateway allows
+    HostPortLimit = "host_port_limit",
+    /// the host opens sessions faster than its NAT gateway allows
+    HostRateLimit = "host_rate_limit",
     /// the session table is full
     TableFull = "table_full",
     /// the session ended at this very moment

@@ -6,19 +6,21 @@ use bytemuck::{Pod, Zeroable};
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Event {
-    /// [`Event::NO_NEIGHBOUR`].
+    /// [`Event::NO_NEIGHBOUR`] or [`Event::BLOCK_LENT`].
     pub kind: u32,
-    /// Interface index.
+    /// Interface index; of a block the first port, and the last one in the upper half.
     pub ifindex: u32,
     /// Network order.
     pub address: u32,
-    /// Always zero.
-    pub spare: u32,
+    /// Of a block: who holds it, network order.
+    pub host: u32,
 }
 
 impl Event {
     /// No MAC address is known for `address` on `ifindex`: a packet was dropped, resolve it.
     pub const NO_NEIGHBOUR: u32 = 1;
+    /// In the lower byte: a host was lent a block of ports of the Elastic IP `address`; its zone stands in the next byte.
+    pub const BLOCK_LENT: u32 = 2;
 }
 
 /// Bytes of the ring.

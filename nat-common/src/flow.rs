@@ -143,7 +143,8 @@ pub struct FlowEntry4 {
     pub protocol: u8,
     /// Key: the zone the packet came from.
     pub zone: u8,
-    /// The VPC of the session's internal side.
+    /// Inbound: the VPC of the session's internal side. Outbound, whose zone is that: where the session is counted
+    /// ([`crate::host::mark`]).
     pub vpc: u8,
     /// What TCP has carried this way: bits of [`crate::tcp`].
     pub tcp_seen: u8,

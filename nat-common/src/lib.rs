@@ -8,6 +8,7 @@
 #![forbid(unsafe_op_in_unsafe_fn)]
 
 pub mod bench;
+pub mod block;
 pub mod checksum;
 pub mod claim;
 pub mod clock;
@@ -16,6 +17,7 @@ pub mod counter;
 pub mod drop;
 pub mod event;
 pub mod flow;
+pub mod host;
 pub mod memory;
 pub mod nacl;
 pub mod pool;

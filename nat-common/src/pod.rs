@@ -1,6 +1,6 @@
 //! `aya::Pod` for everything user space reads from or writes to maps.
 
-use crate::{bench, config, counter, drop, event, flow, nacl, pool, ports, rig, route, rss, table};
+use crate::{bench, block, config, counter, drop, event, flow, host, nacl, pool, ports, rig, route, rss, table};
 
 macro_rules! pod {
     ($($type:ty),* $(,)?) => {
@@ -14,6 +14,10 @@ macro_rules! pod {
 
 pod!(
     bench::Orders,
+    block::Base,
+    block::Holder,
+    block::Position,
+    block::Rules,
     config::Ageing,
     config::Config,
     config::Interface,
@@ -24,6 +28,8 @@ pod!(
     event::Event,
     flow::FlowEntry4,
     flow::FlowKey4,
+    host::Limits,
+    host::Record,
     nacl::NaclList,
     nacl::PortRange,
     nacl::PortRanges,

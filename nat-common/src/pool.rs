@@ -36,6 +36,12 @@ impl Gateway {
     pub const NACL_BOTH_SIDES: u8 = 1;
     /// Some sources have Elastic IPs of their own: `SOURCES` knows them.
     pub const BY_SOURCE: u8 = 2;
+    /// It limits what one host may take: `LIMITS` knows how.
+    pub const LIMITED: u8 = 4;
+    /// It lends hosts blocks of ports: `BLOCK_RULES` knows how.
+    pub const BLOCKS: u8 = 8;
+    /// A host's block is computed from its address.
+    pub const DETERMINISTIC: u8 = 16;
 
     /// The Elastic IPs of whoever has none of their own.
     #[inline(always)]

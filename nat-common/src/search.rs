@@ -123,9 +123,11 @@ pub struct Search {
     full: u32,
     /// One more than the number of the port map, or 0; and how many ports it had got back when the search began.
     map: u32,
-    generation: u32,
+    /// The generation of its configuration.
+    pub generation: u32,
     given_back: u64,
-    tick: u32,
+    /// The tick of its beginning.
+    pub tick: u32,
     spare: u32,
 }
 

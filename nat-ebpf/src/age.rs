@@ -12,7 +12,7 @@ use nat_common::{
 };
 
 use crate::{
-    assembly, choose, clock, count, interface,
+    assembly, choose, clock, count, host, interface,
     maps::{AGEING, CONFIG, GENERATION},
     ports, table,
 };
@@ -22,12 +22,13 @@ use crate::{
 pub fn run() {
     let generation = GENERATION.get(0).copied().unwrap_or_default();
     let Some(&Config { timeouts, .. }) = CONFIG.get(slot(generation)) else { return };
-    let Some(&Ageing { withdrawn, ahead, first, groups }) = AGEING.get(0) else { return };
+    let Some(&Ageing { withdrawn, recount, ahead, first, groups, .. }) = AGEING.get(0) else { return };
     let mut pass = Pass {
         timeouts,
         now: clock::now().wrapping_add(ahead),
         generation,
         withdrawn: withdrawn != 0,
+        recount: recount != 0,
         first,
         released: 0,
         idle: 0,
@@ -58,8 +59,7 @@ extern "C" fn flow_end_if_over(inbound: *const FlowKey4, sequence: u32) -> u64 {
     let generation = GENERATION.get(0).copied().unwrap_or_default();
     let Some(&Config { timeouts, .. }) = CONFIG.get(slot(generation)) else { return 0 };
     let Some(inbound) = table::seek(key) else { return 1 };
-    let mut pass =
-        Pass { timeouts, now: clock::now(), generation, withdrawn: false, first: 0, released: 0, idle: 0 };
+    let mut pass = Pass { timeouts, now: clock::now(), generation, withdrawn: false, recount: false, first: 0, released: 0, idle: 0 };
     // SAFETY: map values stay readable while the program runs.
     let inbound = unsafe { &mut *inbound };
     let Some(outbound) = table::seek(&inbound.other_key(key)) else { return 0 };
@@ -82,6 +82,7 @@ struct Pass {
     now: u32,
     generation: u32,
     withdrawn: bool,
+    recount: bool,
     first: u32,
     released: u64,
     idle: u64,
@@ -97,6 +98,9 @@ unsafe extern "C" fn visit(step: u32, pass: *mut Pass) -> u64 {
         let Some(entry) = table::at(first + number) else { return 1 };
         // SAFETY: map values stay readable while the program runs.
         pass.judge(unsafe { &mut *entry });
+        if pass.recount {
+            host::recount(first + number, pass.generation);
+        }
         number += 1;
     }
     0
@@ -117,7 +121,9 @@ impl Pass {
         let Some(inbound) = table::seek(&outbound.other_key(&outbound.key())) else {
             // Not to be found between the two inserts of an opening: leave what is young alone.
             if self.since(outbound) > self.timeouts.tcp_transitory {
+                let (key, mark) = (outbound.key(), host::take_mark(outbound));
                 table::vacate(outbound);
+                host::release(&key, mark);
             }
             return;
         };
@@ -186,9 +192,11 @@ fn release(outbound: &mut FlowEntry4, inbound: &mut FlowEntry4, forced: bool) ->
         }
     }
     let key = inbound.key();
+    let (host, mark) = (outbound.key(), host::take_mark(outbound));
     table::vacate(inbound);
     table::vacate(outbound);
     ports::give_back(&key);
+    host::release(&host, mark);
     choose::count_session(key.destination, false);
     true
 }

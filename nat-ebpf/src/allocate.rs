@@ -19,8 +19,9 @@ use nat_common::{
 };
 
 use crate::{
-    admit, age, choose, clock, count,
+    admit, age, block::{self, Held}, choose, clock, count,
     flow::{self, Rewrite},
+    host,
     maps::{LENT, POOL, SEARCH},
     parse::Parsed,
     ports::{self, MapPorts, PortMaps},
@@ -67,20 +68,32 @@ fn open_pair(
     rewrite: &mut Rewrite,
 ) -> Result<(), Stop> {
     let Some(opening) = Opening::of_this_cpu() else { return Err(Stop::Drop(DropReason::NotConfigured)) };
+    opening.mark = 0;
+    if gateway.flags & Gateway::LIMITED != 0 {
+        opening.mark = host::admit(&parsed.key, rewrite.gateway, generation)?;
+    }
     opening_begin(&parsed.key, rewrite.gateway.into(), generation, queue);
     opening.sequence = rewrite.sequence;
-    // SAFETY: the callback has the signature that the helper calls; it finds the search by itself.
-    unsafe { bpf_loop(MAX_STEPS, step as *mut c_void, null_mut(), 0) };
+    opening.held.count = 0;
+    let in_blocks = gateway.flags & Gateway::BLOCKS != 0;
+    if !in_blocks || block::confine(&parsed.key, rewrite.gateway, generation) {
+        opening.search();
+        if in_blocks {
+            opening.search_next_block();
+        }
+    }
     count::count(|counters| counters.port_tries += u64::from(opening.search.tries));
-    if !opening.claimed && !opening.table_full {
+    if !opening.claimed && !opening.table_full && (!in_blocks || opening.held.count != 0) {
         port_reclaim();
     }
     if !opening.claimed {
+        host::release(&parsed.key, opening.mark);
         return Err(Stop::Reply(Reply::Prohibited(opening.refusal())));
     }
     rewrite.address = opening.entry.destination;
     rewrite.port = opening.entry.destination_port;
     opening.entry = outbound_entry(parsed, generation, opening.entry.opened, rewrite);
+    opening.entry.vpc = opening.mark;
     match opening.insert_outbound() {
         Ok(()) => {
             count::count(|counters| opened(counters, parsed));
@@ -91,6 +104,7 @@ fn open_pair(
         }
         Err(refusal) => {
             opening.withdraw(rewrite.port);
+            host::release(&parsed.key, opening.mark);
             // Another CPU has opened this very session meanwhile: the packet belongs to that one.
             if refusal == Refusal::Exists && flow::seek(&parsed.key, rewrite).is_some() {
                 return Ok(());
@@ -129,7 +143,6 @@ fn outbound_entry(parsed: &Parsed, generation: u32, tick: u32, rewrite: &Rewrite
         address: rewrite.address,
         port: rewrite.port,
         tcp_seen: if parsed.key.protocol == protocol::TCP { tcp::observe(0, parsed.tcp_flags) } else { 0 },
-        vpc: parsed.key.zone,
         generation,
         last_seen: tick,
         opened: tick,
@@ -158,12 +171,16 @@ pub struct Opening {
     sequence: u32,
     claimed: bool,
     table_full: bool,
+    /// Where it is counted ([`nat_common::host::mark`]).
+    mark: u8,
+    /// The blocks that its port must come from.
+    pub held: Held,
 }
 
 impl Opening {
     /// The one opening that a CPU is at.
     #[inline(always)]
-    fn of_this_cpu() -> Option<&'static mut Self> {
+    pub fn of_this_cpu() -> Option<&'static mut Self> {
         // SAFETY: the entry is this CPU's own, and only one packet at a time looks for a port on it.
         SEARCH.get_ptr_mut(0).map(|opening| unsafe { &mut *opening })
     }
@@ -196,6 +213,28 @@ impl Opening {
         self.slot = slot(generation);
         self.claimed = false;
         self.table_full = false;
+    }
+
+    /// Looks for a port.
+    #[inline(always)]
+    fn search(&mut self) {
+        if self.held.count != 0 {
+            let Search { generation, tick, .. } = self.search;
+            self.search = Search::new(0, self.held.count, 0, generation, tick);
+        }
+        // SAFETY: the callback has the signature that the helper calls; it finds the search by itself.
+        unsafe { bpf_loop(MAX_STEPS, step as *mut c_void, null_mut(), 0) };
+    }
+
+    /// Lends the host its next block where its blocks are filling, and looks there if they are full.
+    #[inline(always)]
+    fn search_next_block(&mut self) {
+        if self.search.tries <= block::FILLING || self.table_full {
+            return;
+        }
+        if block::block_lend() != 0 && !self.claimed {
+            self.search();
+        }
     }
 
     /// Why there is no session.
@@ -247,11 +286,17 @@ impl World for Opening {
 
     #[inline(always)]
     fn lent(&mut self, index: u32) -> Option<Lent> {
+        if self.held.count != 0 {
+            return Some(self.held.lent(index));
+        }
         LENT.get(self.slot * MAX_ELASTIC_IPS + index).copied()
     }
 
     #[inline(always)]
     fn range(&mut self, index: u32) -> Option<PortRange> {
+        if self.held.count != 0 {
+            return Some(self.held.range(index));
+        }
         POOL.get(self.slot * MAX_RANGES + index).copied()
     }
 
@@ -262,12 +307,12 @@ impl World for Opening {
 
     #[inline(always)]
     fn find_map(&mut self) -> Option<u32> {
-        ports::find(&self.key())
+        if self.held.count == 0 { ports::find(&self.key()) } else { None }
     }
 
     #[inline(always)]
     fn begin_map(&mut self) -> Option<u32> {
-        ports::begin(&self.key())
+        if self.held.count == 0 { ports::begin(&self.key()) } else { None }
     }
 
     #[inline(always)]

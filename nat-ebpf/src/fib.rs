@@ -97,7 +97,7 @@ pub fn hop<P: Packet>(
 #[inline(always)]
 fn ask_to_resolve(ifindex: u32, address: u32) {
     if let Some(mut record) = EVENTS.reserve::<Event>(0) {
-        record.write(Event { kind: Event::NO_NEIGHBOUR, ifindex, address, spare: 0 });
+        record.write(Event { kind: Event::NO_NEIGHBOUR, ifindex, address, host: 0 });
         record.submit(0);
     }
 }

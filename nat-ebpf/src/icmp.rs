@@ -6,7 +6,7 @@
 use nat_common::{
     checksum::Delta,
     drop::DropReason,
-    flow::{Direction, FlowKey4},
+    flow::{Direction, FlowKey4, OUTSIDE},
     protocol::{
         self,
         icmp::{ECHO_REPLY, ECHO_REQUEST},
@@ -56,6 +56,7 @@ pub fn error<P: Packet>(
         return Err(interface::host_or(DropReason::IcmpQuote, parsed, generation));
     };
     match flow::seek(&quote.key, rewrite) {
+        Some(_) if quote.key.zone != OUTSIDE => quote.vpc = quote.key.zone,
         // SAFETY: map values stay readable while the program runs; one byte cannot tear.
         Some(entry) => quote.vpc = unsafe { (*entry).vpc },
         None => *rewrite = Rewrite::default(),

@@ -6,10 +6,13 @@ use aya_ebpf::{
     maps::{Array, DevMap, HashMap, LpmTrie, PerCpuArray, RingBuf},
 };
 use nat_common::{
+    block::{Base, Holder, MAX_BASES, MAX_HOLDERS, NUMBERS, Position, Rules},
     config::{Ageing, Config, Interface, MAX_LOCALS, MAX_VLANS, SLOTS, VlanKey},
     counter::PerCpu,
     drop::{DropReason, DropSample},
     event::RING_BYTES,
+    flow::FlowKey4,
+    host::{Limits, MAX_RECORDS, Record},
     nacl::{MAX_NACLS, MAX_PORT_RANGES, MAX_PREFIXES, NaclList, PortRange as NaclPorts, PortRanges},
     pool::{
         Choice, ElasticIp, ElasticIpKey, Gateway, Lent, MAX_ELASTIC_IPS, MAX_GATEWAYS, MAX_RANGES,
@@ -86,6 +89,34 @@ pub static SOURCES: LpmTrie<Prefix, Choice> =
 /// data plane and ageing count.
 #[map]
 pub static USAGE: HashMap<u32, u64> = HashMap::with_max_entries(MAX_ELASTIC_IPS, BPF_F_NO_PREALLOC);
+
+/// By slot: what each NAT gateway allows one host.
+#[map]
+pub static LIMITS: Array<Limits> = Array::with_max_entries(SLOTS * MAX_GATEWAYS, 0);
+
+/// Sessions by host, and by host and remote, through NAT gateways that limit them. Written by the data plane and ageing.
+#[map]
+pub static HOSTS: HashMap<FlowKey4, Record> = HashMap::with_max_entries(MAX_RECORDS, BPF_F_NO_PREALLOC);
+
+/// By slot: how each NAT gateway lends blocks of ports.
+#[map]
+pub static BLOCK_RULES: Array<Rules> = Array::with_max_entries(SLOTS * MAX_GATEWAYS, 0);
+
+/// By Elastic IP (network order), of NAT gateways that lend blocks: where its blocks stand in `BLOCKS`.
+#[map]
+pub static BLOCK_BASES: HashMap<u32, Base> = HashMap::with_max_entries(MAX_BASES, BPF_F_NO_PREALLOC);
+
+/// Who holds which block. Written by the data plane (lend) and the controller (free).
+#[map]
+pub static BLOCKS: Array<u64> = Array::with_max_entries(MAX_BASES * NUMBERS, BPF_F_MMAPABLE);
+
+/// Where to look for the blocks of a host. Written by the data plane, forgotten by the controller.
+#[map]
+pub static HOLDERS: HashMap<FlowKey4, Holder> = HashMap::with_max_entries(MAX_HOLDERS, BPF_F_NO_PREALLOC);
+
+/// By slot, NAT gateway and prefix: hosts whose blocks are computed.
+#[map]
+pub static POSITIONS: LpmTrie<Prefix, Position> = LpmTrie::with_max_entries(MAX_SUBNETS, BPF_F_NO_PREALLOC);
 
 /// By slot: the Elastic IPs lent to NAT gateways.
 #[map]

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 pub use bench::BenchArgs;
-pub use eip::{EipAddArgs, EipRemoveArgs, EipVerb};
+pub use eip::{EipAddArgs, EipRemoveArgs, EipVerb, EipWhoArgs};
 pub use flows::FlowsArgs;
 pub use listing::{DropsArgs, ListArgs, NaclVerb, RouteVerb, StatusArgs};
 pub use run::{DataPlaneLog, RunArgs};

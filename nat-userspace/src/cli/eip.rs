@@ -20,6 +20,7 @@ pub(super) fn execute(pin_dir: &Path, verb: &EipVerb) -> Result<ExitCode> {
         EipVerb::List(args) => list(pin_dir, *args),
         EipVerb::Add(args) => add(pin_dir, args),
         EipVerb::Remove(args) => remove(pin_dir, args),
+        EipVerb::Who(args) => super::who::execute(pin_dir, args),
     }
 }
 

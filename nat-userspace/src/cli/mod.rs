@@ -17,6 +17,7 @@ mod run;
 mod status;
 mod table;
 mod units;
+mod who;
 
 use std::{io::IsTerminal, process::ExitCode};
 

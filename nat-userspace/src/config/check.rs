@@ -1,5 +1,6 @@
 //! The third sieve: the relations between objects. References exist, addresses do not clash, limits are kept.
 
+mod blocks;
 mod complete;
 mod gateway;
 mod limits;
@@ -25,6 +26,7 @@ pub(super) fn check(document: &Document, source: &Source<'_>) -> Result<Config, 
     check.gateways();
     check.networks();
     check.routes();
+    check.blocks();
     check.report.finish(())?;
 
     let config = complete::complete(config);

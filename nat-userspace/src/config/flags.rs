@@ -145,6 +145,12 @@ fn nat_gateway(elastic_ips: Vec<Spanned<String>>, span: &Span) -> Spanned<raw::N
         nacl_both_sides: None,
         strategy: None,
         sources: Vec::new(),
+        max_sessions_per_host: None,
+        max_ports_per_destination: None,
+        new_sessions_per_second_per_host: None,
+        block_size: None,
+        max_blocks: None,
+        deterministic: None,
     };
     Spanned::new(span.clone(), gateway)
 }

@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
+use super::PerHost;
 use crate::ports::Ports;
 
 /// An external address.
@@ -62,6 +63,9 @@ pub struct NatGateway {
     /// Sources with Elastic IPs of their own.
     #[serde(default)]
     pub sources: Vec<OwnElasticIps>,
+    /// What one internal host may take.
+    #[serde(default)]
+    pub per_host: PerHost,
 }
 
 impl NatGateway {

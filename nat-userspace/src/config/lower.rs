@@ -1,6 +1,7 @@
 //! The second sieve: the values of one object at a time, from text to types.
 
 mod nacl;
+mod per_host;
 
 use std::collections::HashSet;
 use std::fmt::Display;
@@ -207,6 +208,7 @@ impl Lower<'_> {
             nacl_both_sides: raw.nacl_both_sides.unwrap_or(false),
             strategy: raw.strategy.unwrap_or_default(),
             sources: self.sources(&object, &raw.sources),
+            per_host: self.per_host(&object, raw),
         }
     }
 

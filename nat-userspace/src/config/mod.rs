@@ -11,6 +11,7 @@ mod error;
 mod flags;
 mod gateway;
 mod lower;
+mod per_host;
 mod raw;
 mod sample;
 mod scalar;
@@ -28,6 +29,7 @@ pub use change::{ChangeError, NewElasticIp};
 pub use error::{ConfigError, Place, Problem};
 pub use flags::Flags;
 pub use gateway::{Arp, ElasticIp, NatGateway, OwnElasticIps, Strategy};
+pub use per_host::{Blocks, PerHost};
 pub use sample::SAMPLE;
 pub use warnings::Warning;
 

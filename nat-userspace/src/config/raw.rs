@@ -86,6 +86,12 @@ pub(super) struct NatGateway {
     pub(super) strategy: Option<Strategy>,
     #[serde(default)]
     pub(super) sources: Vec<Spanned<OwnElasticIps>>,
+    pub(super) max_sessions_per_host: Option<Spanned<i64>>,
+    pub(super) max_ports_per_destination: Option<Spanned<i64>>,
+    pub(super) new_sessions_per_second_per_host: Option<Spanned<i64>>,
+    pub(super) block_size: Option<Spanned<i64>>,
+    pub(super) max_blocks: Option<Spanned<i64>>,
+    pub(super) deterministic: Option<Spanned<bool>>,
 }
 
 /// One of a NAT gateway's `sources`.

@@ -94,6 +94,7 @@ impl Controller {
         // From here on it is in force: what fails is told after it was written down.
         let detached = self.detach_others(&plan, facts);
         self.withdraw_others(&plan).await;
+        let counted = if plan.counts_hosts() || self.plan.counts_hosts() { self.datapath.recount() } else { Ok(()) };
         let aged = if withdrawn { self.datapath.age(true, 0) } else { Ok(()) };
         let Desired { config, draining, changes } = desired;
         self.watch.begin(&draining);
@@ -107,7 +108,7 @@ impl Controller {
         self.applied.interfaces = attached;
         self.applied.shared.clone_from(&self.plan.shared);
         self.datapath.maps.set_applied(&self.applied)?;
-        detached.and(aged.map_err(Into::into))?;
+        detached.and(aged.and(counted).map_err(Into::into))?;
         self.resolve_next_hops(facts).await;
         Ok(())
     }

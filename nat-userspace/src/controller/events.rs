@@ -1,4 +1,4 @@
-//! What the data plane tells: next hops to be resolved.
+//! What the data plane tells: next hops to be resolved, and blocks of ports lent.
 
 use std::{
     collections::HashMap,
@@ -9,7 +9,10 @@ use std::{
 use nat_common::{event::Event, flow};
 use tokio::io::unix::AsyncFd;
 
-use crate::{datapath::EventRing, host::Host};
+use crate::{
+    datapath::{Block, EventRing},
+    host::Host,
+};
 
 /// A next hop is asked for at most this often, however many packets wait for it.
 const INTERVAL: Duration = Duration::from_millis(200);
@@ -32,8 +35,10 @@ impl Events {
         let mut missing = Vec::new();
         let mut ready = self.ring.readable_mut().await?;
         while let Some(record) = ready.get_inner_mut().next() {
-            if let Ok(event) = bytemuck::try_pod_read_unaligned::<Event>(&record) {
-                missing.push((event.ifindex, flow::address(event.address)));
+            match bytemuck::try_pod_read_unaligned::<Event>(&record) {
+                Ok(event) if event.kind & 0xff == Event::BLOCK_LENT => Block::of_event(&event).tell_lent(),
+                Ok(event) => missing.push((event.ifindex, flow::address(event.address))),
+                Err(_) => {}
             }
         }
         ready.clear_ready();

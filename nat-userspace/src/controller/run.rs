@@ -9,7 +9,7 @@ use anyhow::Result;
 use futures_util::StreamExt;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
-    time::sleep,
+    time::{interval, sleep},
 };
 
 use super::{Controller, busy, events::Events, spare::REREAD};
@@ -30,6 +30,9 @@ const BATCH: Duration = Duration::from_millis(100);
 /// How often neighbours that the kernel has not heard of lately are asked again: what XDP forwards, the kernel does
 /// not see.
 const CONFIRM: Duration = Duration::from_secs(30);
+/// How often blocks of ports are looked through. One comes back after it was without sessions for that long, and twice
+/// that at most.
+const BLOCKS: Duration = Duration::from_secs(60);
 
 impl Controller {
     /// Keeps the gateway in operation until a signal ends it.
@@ -51,6 +54,7 @@ impl Controller {
         let mut busy = tokio::time::interval(busy::PERIOD);
         busy.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut sockets = pin!(sleep(REREAD));
+        let mut blocks = interval(BLOCKS);
         let mut api = self.api.take();
         loop {
             tokio::select! {
@@ -83,6 +87,11 @@ impl Controller {
                     sockets.as_mut().reset(tokio::time::Instant::now() + REREAD);
                 }
                 _ = busy.tick() => self.busy.keep(&self.plan),
+                _ = blocks.tick() => {
+                    if let Err(error) = self.datapath.maps.return_blocks() {
+                        tracing::warn!("blocks of ports do not come back: {error}");
+                    }
+                }
                 () = log.as_mut() => {}
             }
         }

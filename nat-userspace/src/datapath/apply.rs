@@ -20,7 +20,7 @@ use super::{DatapathError, Maps, batch, table};
 use crate::plan::Plan;
 
 /// Longer than any packet stays in the data plane: what was in force before the last change is read no more.
-const GRACE: Duration = Duration::from_millis(20);
+pub(super) const GRACE: Duration = Duration::from_millis(20);
 
 impl Maps {
     /// Puts `plan` into force and returns its generation. A packet sees the old configuration or the new one, never
@@ -40,7 +40,9 @@ impl Maps {
         self.fill_hashes(plan, slot)?;
         self.fill_tries(plan, slot)?;
         self.count_sessions_of(&plan.counted)?;
+        self.add_blocks(plan)?;
         self.set_generation(next)?;
+        self.remove_blocks(plan)?;
         Ok(next)
     }
 
@@ -117,6 +119,10 @@ impl Maps {
         for key in subnets {
             self.subnets.remove(&key).map_err(DatapathError::access("write", "SUBNETS"))?;
         }
+        let positions: Vec<_> = self.positions.keys().flatten().filter(mine).collect();
+        for key in positions {
+            self.positions.remove(&key).map_err(DatapathError::access("write", "POSITIONS"))?;
+        }
         let prefixes: Vec<_> = self.nacl_prefixes.keys().flatten().filter(mine).collect();
         for key in prefixes {
             self.nacl_prefixes.remove(&key).map_err(DatapathError::access("write", "NACL_PREFIXES"))?;
@@ -152,6 +158,14 @@ impl Maps {
         for (number, gateway) in plan.gateways.iter().enumerate() {
             let index = slot * MAX_GATEWAYS + number as u32;
             self.gateways.set(index, gateway, 0).map_err(DatapathError::access("write", "GATEWAYS"))?;
+        }
+        for (number, rules) in plan.block_rules.iter().enumerate() {
+            let index = slot * MAX_GATEWAYS + number as u32;
+            self.block_rules.set(index, rules, 0).map_err(DatapathError::access("write", "BLOCK_RULES"))?;
+        }
+        for (number, limits) in plan.limits.iter().enumerate() {
+            let index = slot * MAX_GATEWAYS + number as u32;
+            self.limits.set(index, limits, 0).map_err(DatapathError::access("write", "LIMITS"))?;
         }
         for (number, lent) in plan.lent.iter().enumerate() {
             let index = slot * MAX_ELASTIC_IPS + number as u32;
@@ -204,6 +218,10 @@ impl Maps {
         for subnet in &plan.subnets {
             let key = prefix(scope(slot, subnet.zone.into()), subnet.cidr);
             self.subnets.insert(&key, subnet.value, 0).map_err(DatapathError::access("write", "SUBNETS"))?;
+        }
+        for (gateway, network, position) in &plan.positions {
+            let key = prefix(scope(slot, (*gateway).into()), *network);
+            self.positions.insert(&key, position, 0).map_err(DatapathError::access("write", "POSITIONS"))?;
         }
         for (number, network, ranges) in &plan.nacls.prefixes {
             let key = prefix(scope(slot, *number), *network);

@@ -1,6 +1,6 @@
 //! Loading: programs into the kernel, state taken over from the pin directory where there is some.
 
-use std::{path::Path, time::Duration};
+use std::{path::Path, thread::sleep, time::Duration};
 
 use aya::{
     Ebpf, EbpfLoader, TestRun, TestRunOptions,
@@ -11,6 +11,7 @@ use nat_common::{config::Ageing, ports};
 
 use super::{
     DatapathError, Maps, Pins,
+    apply::GRACE,
     error::{answer, with_sources},
     maps::create_applied,
     table,
@@ -84,6 +85,7 @@ impl Datapath {
         let mut loader = EbpfLoader::new();
         loader
             .map_max_entries(table::NAME, table::entries(options.max_sessions))
+            .map_max_entries("HOSTS", groups.saturating_mul(2))
             .map_max_entries("INTERFACES", MAX_INTERFACES)
             .map_max_entries("DEVICES", MAX_INTERFACES)
             .override_global("FLOW_SECRET", &hash.secret, true)
@@ -135,7 +137,8 @@ impl Datapath {
     /// [`DatapathError::TestRun`] if the kernel refuses to run it.
     pub fn age(&mut self, withdrawn: bool, ahead: u32) -> Result<(), DatapathError> {
         self.aged = 0;
-        while !self.age_slice(withdrawn, ahead)? {}
+        let orders = Ageing { withdrawn: withdrawn.into(), ahead, ..Ageing::default() };
+        while !self.age_slice(orders)? {}
         Ok(())
     }
 
@@ -144,14 +147,25 @@ impl Datapath {
     /// # Errors
     /// [`DatapathError::TestRun`] if the kernel refuses to run it.
     pub fn age_next(&mut self) -> Result<bool, DatapathError> {
-        self.age_slice(false, 0)
+        self.age_slice(Ageing::default())
     }
 
-    fn age_slice(&mut self, withdrawn: bool, ahead: u32) -> Result<bool, DatapathError> {
+    /// Has every session counted where the configuration in force says. Packets that were judged before that are waited
+    /// for, whose sessions are counted as the one before said.
+    ///
+    /// # Errors
+    /// [`DatapathError::TestRun`] if the kernel refuses to run it.
+    pub fn recount(&mut self) -> Result<(), DatapathError> {
+        sleep(GRACE);
+        self.aged = 0;
+        while !self.age_slice(Ageing { recount: 1, ..Ageing::default() })? {}
+        Ok(())
+    }
+
+    fn age_slice(&mut self, orders: Ageing) -> Result<bool, DatapathError> {
         let left = self.maps.max_sessions()? - self.aged;
         let groups = left.min(AGEING_SLICE);
-        let orders = Ageing { withdrawn: withdrawn.into(), ahead, first: self.aged, groups };
-        self.maps.set_ageing(orders)?;
+        self.maps.set_ageing(Ageing { first: self.aged, groups, ..orders })?;
         self.run(AGE, TestRunOptions { data_in: Some(&NO_FRAME), ..TestRunOptions::new() })?;
         let last = groups == left;
         self.aged = if last { 0 } else { self.aged + groups };
@@ -286,7 +300,7 @@ fn pinned_applied(path: &Path) -> Result<MapData, DatapathError> {
 }
 
 /// The maps of the object that are pinned; the scratch buffer and the logs belong to one load.
-const PINNED: [&str; 27] = [
+const PINNED: [&str; 34] = [
     table::NAME,
     "GENERATION",
     "CONFIG",
@@ -302,6 +316,13 @@ const PINNED: [&str; 27] = [
     "GATEWAYS",
     "SOURCES",
     "USAGE",
+    "BLOCK_RULES",
+    "BLOCK_BASES",
+    "BLOCKS",
+    "HOLDERS",
+    "POSITIONS",
+    "LIMITS",
+    "HOSTS",
     "LENT",
     "POOL",
     "BUSY",

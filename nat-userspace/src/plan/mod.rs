@@ -1,9 +1,11 @@
 //! The desired state: what the maps of the data plane hold for a configuration on this host. Pure.
 
+mod blocks;
 mod drain;
 mod gateway;
 mod nacl;
 mod ports;
+mod per_host;
 mod rss;
 
 use std::{
@@ -13,9 +15,11 @@ use std::{
 
 use ipnet::Ipv4Net;
 use nat_common::{
+    block::{Position, Rules},
     clock::ticks_from_seconds,
     config::{self as map, Role},
     flow::{MAX_IFINDEX, raw},
+    host::Limits,
     nacl::MAX_PORT_RANGES,
     pool::{Choice, ElasticIp, Gateway, Lent, MAX_RANGES, PortRange},
     route::{self, Target},
@@ -23,6 +27,7 @@ use nat_common::{
 };
 use thiserror::Error;
 
+pub use blocks::{PlannedBlocks, addresses};
 pub use drain::{Draining, draining};
 pub use nacl::CompiledNacls;
 pub use ports::SharedAddress;
@@ -65,6 +70,14 @@ pub enum PlanError {
         /// How many it would take.
         ranges: usize,
     },
+    /// The host uses ports of an address that it shares, and blocks of them would be computed.
+    #[error(
+        "elastic ip {address} is the host's own address, and blocks of ports that the host uses cannot be computed; name ports for it that the host leaves alone, or leave out deterministic"
+    )]
+    ComputedBlocks {
+        /// The address.
+        address: Ipv4Addr,
+    },
     /// The host uses every port of an address that it shares.
     #[error(
         "elastic ip {address} is the host's own address, and the host uses all its ports itself; name ports for it, or narrow net.ipv4.ip_local_port_range"
@@ -103,7 +116,10 @@ impl PlanError {
             Self::MissingInterface { name, .. }
             | Self::IndexTooLarge { name, .. }
             | Self::TwoVpcs { name, .. } => Some(name),
-            Self::NaclsTooLarge { .. } | Self::NoPorts { .. } | Self::TooManyRanges { .. } => None,
+            Self::NaclsTooLarge { .. }
+            | Self::NoPorts { .. }
+            | Self::TooManyRanges { .. }
+            | Self::ComputedBlocks { .. } => None,
         }
     }
 }
@@ -151,6 +167,14 @@ pub struct Plan {
     pub sources: Vec<(u16, Ipv4Net, Choice)>,
     /// Elastic IPs, in network order, whose sessions are counted: `USAGE`.
     pub counted: BTreeSet<u32>,
+    /// `LIMITS`, in the order of `gateways`.
+    pub limits: Vec<Limits>,
+    /// `BLOCK_RULES`, in the order of `gateways`.
+    pub block_rules: Vec<Rules>,
+    /// `BLOCK_BASES` and `BLOCKS`, by address in network order.
+    pub blocks: BTreeMap<u32, PlannedBlocks>,
+    /// `POSITIONS`: NAT gateway and prefix.
+    pub positions: Vec<(u16, Ipv4Net, Position)>,
     /// `LENT`.
     pub lent: Vec<Lent>,
     /// `POOL`.
@@ -184,6 +208,8 @@ impl Plan {
         if plan.pool.len() > MAX_RANGES as usize {
             return Err(PlanError::TooManyRanges { ranges: plan.pool.len() });
         }
+        plan.add_limits(config);
+        plan.add_blocks(config)?;
         plan.add_subnets(config, facts)?;
         plan.add_routes(config);
         plan.add_addresses(facts);

@@ -81,7 +81,7 @@ impl FlowProtocol {
     }
 
     /// The data plane opens sessions of three protocols only.
-    const fn from_number(number: u8) -> Self {
+    pub(super) const fn from_number(number: u8) -> Self {
         match number {
             protocol::TCP => Self::Tcp,
             protocol::UDP => Self::Udp,

@@ -10,6 +10,7 @@ mod metrics;
 mod nacl;
 mod route;
 mod status;
+mod who;
 
 pub use destination::{DestinationReport, HolderReport, destinations};
 pub(crate) use drops::protocol as protocol_name;
@@ -22,6 +23,8 @@ pub use route::{RouteReport, RouteState, routes};
 pub use status::{
     Controller, ElasticIpUse, FlowTable, GatewayReport, InterfaceReport, Observation, StatusReport, status,
 };
+
+pub use who::{HeldBy, PortHolder, who};
 
 #[cfg(test)]
 pub(crate) mod sample;

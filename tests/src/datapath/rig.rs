@@ -4,7 +4,7 @@ use std::{cell::Cell, collections::HashMap, fmt::Write, net::Ipv4Addr};
 
 use nat_common::{clock::ticks_from_seconds, event::Event, flow::address};
 use nat_userspace::{
-    datapath::{Datapath, LoadOptions, Pins, QueueDriver, Session},
+    datapath::{Block, Datapath, LoadOptions, Pins, QueueDriver, Session},
     host::{HostFacts, HostRss, enable_fib_lookup},
     plan::{self, Plan},
 };
@@ -97,6 +97,7 @@ pub struct Rig {
     facts: HostFacts,
     indexes: HashMap<&'static str, u32>,
     events: Box<dyn FnMut() -> Vec<Event>>,
+    lent: Vec<Block>,
     case: String,
     linear: usize,
 }
@@ -168,6 +169,7 @@ impl Rig {
             facts,
             indexes: HashMap::new(),
             events: Box::new(events),
+            lent: Vec::new(),
             case: String::new(),
             linear: usize::MAX,
         }
@@ -189,7 +191,11 @@ impl Rig {
     /// If the layout does not fit the network.
     pub fn apply(&mut self, layout: &Layout) -> u32 {
         let plan = Plan::new(&layout.config(), &self.facts).expect("the layout fits the network");
-        self.datapath.maps.apply(&plan).expect("the maps can be written")
+        let generation = self.datapath.maps.apply(&plan).expect("the maps can be written");
+        if plan.counts_hosts() {
+            self.datapath.recount().expect("the ageing program can be run");
+        }
+        generation
     }
 
     /// From the next [`Rig::apply`] on, the interface called `name` spreads what it receives so.
@@ -330,9 +336,22 @@ impl Rig {
 
     /// The next hops, by interface index and address, that the controller was asked to resolve since the last call.
     pub fn unresolved(&mut self) -> Vec<(u32, Ipv4Addr)> {
-        let events = (self.events)();
+        let is_block = |event: &Event| event.kind & 0xff == Event::BLOCK_LENT;
+        let (blocks, events): (Vec<_>, Vec<_>) = (self.events)().into_iter().partition(is_block);
+        self.lent.extend(blocks.iter().map(Block::of_event));
         assert!(events.iter().all(|event| event.kind == Event::NO_NEIGHBOUR), "{events:?}");
         events.iter().map(|event| (event.ifindex, address(event.address))).collect()
+    }
+
+    /// The blocks of ports that the data plane has told of since the last call.
+    pub fn lent_blocks(&mut self) -> Vec<Block> {
+        assert_eq!(self.unresolved(), []);
+        std::mem::take(&mut self.lent)
+    }
+
+    /// The maps, to be written.
+    pub fn maps_mut(&mut self) -> &mut nat_userspace::datapath::Maps {
+        &mut self.datapath.maps
     }
 
     /// Runs an ageing pass as if `seconds` had passed: the sessions released, and those of TCP among them that were

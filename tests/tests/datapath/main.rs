@@ -2,11 +2,13 @@
 //! the data plane's own; a test's name is what it shows.
 
 mod age;
+mod block;
 mod allocate;
 mod busy;
 mod choose;
 mod flow;
 mod forward;
+mod host;
 mod icmp;
 mod interface;
 mod invariants;
@@ -77,8 +79,10 @@ fn main() -> ExitCode {
         allocate::trials(),
         busy::trials(),
         choose::trials(),
+        block::trials(),
         flow::trials(),
         forward::trials(),
+        host::trials(),
         icmp::trials(),
         interface::trials(),
         invariants::trials(),

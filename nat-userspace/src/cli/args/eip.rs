@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use clap::{Args, Subcommand};
 
 use super::ListArgs;
-use crate::{api::DrainTime, config::Arp};
+use crate::{api::DrainTime, config::Arp, report::FlowProtocol};
 
 /// `natgw eip`
 #[derive(Clone, Debug, Subcommand)]
@@ -29,6 +29,43 @@ pub enum EipVerb {
     /// last address that a NAT gateway lends to new sessions cannot be removed. A running controller is needed. The
     /// configuration file stays as it is: what to write into it is told.
     Remove(EipRemoveArgs),
+    /// Tell which private host has a port of an Elastic IP
+    ///
+    /// Where the NAT gateway lends blocks of ports, the host that holds the block, or the one that it is computed for;
+    /// elsewhere the hosts with a session on the port now. No controller is needed.
+    Who(EipWhoArgs),
+}
+
+/// `natgw eip who`
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  natgw eip who 203.0.113.10 --port 40123
+  natgw eip who 203.0.113.10 --port 40123 --protocol udp --json
+
+JSON: an array of objects:
+  host, vpc, by (block, computed or session), first_port, last_port;
+  of a session also protocol, host_port, destination, destination_port, which are null otherwise
+
+Exit codes:
+  0  somebody has it
+  1  nobody has it, or no gateway runs
+  2  failure or bad input")]
+pub struct EipWhoArgs {
+    /// The Elastic IP
+    pub address: Ipv4Addr,
+
+    /// The external port; of ICMP queries the identifier
+    #[arg(long)]
+    pub port: u16,
+
+    /// Only sessions of this protocol
+    #[arg(long, value_enum)]
+    pub protocol: Option<FlowProtocol>,
+
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `natgw eip add`
