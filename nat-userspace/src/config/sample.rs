@@ -8,7 +8,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::config::{Arp, Config, Protocol, Target};
+    use crate::config::{Arp, Config, PerHost, Protocol, Target};
 
     fn sample() -> Config {
         Config::from_toml(SAMPLE, Path::new("sample.toml")).unwrap()
@@ -31,6 +31,7 @@ mod tests {
         assert_eq!((address.arp, address.usable_ports().to_string().as_str()), (Arp::Announce, "1024-65535"));
         assert!(address.reserved_ports.is_empty());
         assert!(!sample.nat_gateways[0].nacl_both_sides);
+        assert_eq!(sample.nat_gateways[0].per_host, PerHost::default());
     }
 
     #[test]

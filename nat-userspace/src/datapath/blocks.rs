@@ -150,11 +150,17 @@ impl Maps {
                 self.reserve(*address, base, planned)?;
                 continue;
             }
-            if let Some(base) = known.get(address) {
+            let place = if let Some(base) = known.get(address) {
                 // Blocks of another size begin anew.
                 self.clear_blocks(*address, base)?;
-            }
-            let place = (0..MAX_BASES).find(|place| !taken.contains(place)).unwrap_or_default();
+                base.place
+            } else {
+                let free = (0..MAX_BASES).find(|place| !taken.contains(place));
+                free.ok_or_else(|| DatapathError::Map {
+                    name: NAME,
+                    problem: format!("has no place for more than {MAX_BASES} elastic ips; reload first without those that go"),
+                })?
+            };
             taken.insert(place);
             let base = Base { place, ..wanted };
             self.reserve(*address, &base, planned)?;

@@ -9,6 +9,7 @@ mod clsact;
 mod control;
 mod drain;
 mod errors;
+mod fairness;
 mod invariants;
 mod measuring;
 mod offloads;
@@ -68,6 +69,7 @@ fn main() {
         baseline::scenarios(),
         reach::scenarios(),
         errors::scenarios(),
+        fairness::scenarios(),
         bulk::scenarios(),
         offloads::scenarios(),
         clsact::scenarios(),

@@ -92,3 +92,71 @@ fn remedy(hosts: u64, all: u64, each: u32, size: u16) -> String {
         format!("use {ips} elastic ips, or smaller subnets")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use crate::config::{Blocks, Config, ConfigError, SAMPLE};
+
+    /// The sample, whose private subnet has 256 addresses, with this block size and these other changes.
+    fn sample(size: &str, changes: &[(&str, &str)]) -> Result<Config, ConfigError> {
+        let text = SAMPLE.replace("block_size = 0", &format!("block_size = {size}"));
+        let text = changes.iter().fold(text, |text, (old, new)| {
+            assert!(text.contains(old), "{old}");
+            text.replace(old, new)
+        });
+        Config::from_toml(&text, Path::new("gw.toml"))
+    }
+
+    fn refusal(size: &str, changes: &[(&str, &str)]) -> String {
+        sample(size, changes).unwrap_err().to_string()
+    }
+
+    const COMPUTED: (&str, &str) = ("\ndeterministic = false", "\ndeterministic = true");
+
+    #[test]
+    fn blocks_are_read() {
+        let blocks = |config: Config| config.nat_gateways[0].per_host.blocks;
+        let lent = Blocks { size: 512, max: 4, deterministic: false };
+        assert_eq!(blocks(sample("512", &[]).unwrap()), Some(lent));
+        let computed = Blocks { size: 128, max: 1, deterministic: true };
+        assert_eq!(blocks(sample("128", &[COMPUTED]).unwrap()), Some(computed));
+    }
+
+    #[test]
+    fn a_block_size_that_is_none_is_refused_with_one_that_is() {
+        assert!(refusal("500", &[]).ends_with("block_size 500 is not a power of two; write 512 or 256"));
+        assert!(refusal("32", &[]).contains("block_size 32 is out of range; write 64 to 32768"));
+        assert!(refusal("0", &[COMPUTED]).contains("computes blocks of no size; write block_size"));
+    }
+
+    #[test]
+    fn ports_without_a_whole_block_are_refused() {
+        let few = ("ports = \"1024-65535\"\n\n", "ports = \"1024-1100\"\n\n");
+        assert!(refusal("128", &[few]).contains("an elastic ip has no whole block of 128 ports"));
+    }
+
+    #[test]
+    fn too_few_computed_blocks_are_refused_with_the_numbers_and_the_remedy() {
+        assert!(
+            refusal("512", &[COMPUTED]).ends_with(
+                "its private subnets have 256 addresses, and its 1 elastic ips have 126 blocks of 512 ports; write \
+                 block_size = 128, or use 3 elastic ips"
+            ),
+            "{}",
+            refusal("512", &[COMPUTED])
+        );
+        let large = ("cidr = \"10.0.1.0/24\"", "cidr = \"10.0.0.0/17\"");
+        assert!(refusal("64", &[COMPUTED, large]).ends_with("use 33 elastic ips, or smaller subnets"));
+    }
+
+    #[test]
+    fn limits_are_read_and_their_range_is_told() {
+        let limited = ("max_sessions_per_host = 0", "max_sessions_per_host = 500");
+        let config = sample("0", &[limited]).unwrap();
+        assert_eq!(config.nat_gateways[0].per_host.max_sessions, 500);
+        let negative = ("max_sessions_per_host = 0", "max_sessions_per_host = -1");
+        assert!(refusal("0", &[negative]).contains("max_sessions_per_host -1 is out of range; write 0 to"));
+    }
+}

@@ -37,11 +37,10 @@ impl Lower<'_> {
 
     fn blocks(&mut self, object: &str, raw: &raw::NatGateway) -> Option<Blocks> {
         let deterministic = raw.deterministic.as_ref().is_some_and(|value| *value.get_ref());
-        let Some(size) = &raw.block_size else {
-            let others = [raw.max_blocks.as_ref().map(Spanned::span), raw.deterministic.as_ref().map(Spanned::span)];
-            if let Some(span) = others.into_iter().flatten().next() {
+        let Some(size) = raw.block_size.as_ref().filter(|size| *size.get_ref() != 0) else {
+            if let Some(value) = raw.deterministic.as_ref().filter(|_| deterministic) {
                 let remedy = "write block_size, as in block_size = 512";
-                self.report.add(span, object, "has blocks of no size", remedy);
+                self.report.add(value.span(), object, "computes blocks of no size", remedy);
             }
             return None;
         };
@@ -52,13 +51,8 @@ impl Lower<'_> {
             self.report.add(size.span(), object, message, format_args!("write {next} or {}", next / 2));
         }
         let max = match &raw.max_blocks {
-            Some(max) if deterministic && *max.get_ref() != 1 => {
-                let message = format!("max_blocks {} where each host has one block", max.get_ref());
-                self.report.add(max.span(), object, message, "leave max_blocks out, or deterministic");
-                1
-            }
+            _ if deterministic => 1,
             Some(max) => self.within(object, "max_blocks", max, &MAX_BLOCKS),
-            None if deterministic => 1,
             None => DEFAULT_MAX_BLOCKS,
         };
         Some(Blocks { size: ports as u16, max: max as u8, deterministic })
