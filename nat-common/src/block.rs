@@ -151,7 +151,8 @@ pub fn give_back(blocks: impl Words, word: u32, held_by: u64) {
 pub fn give_notice(blocks: impl Words, word: u32) -> Option<u64> {
     let found = blocks.load(word);
     let noticed = found | NOTICE;
-    (found & HELD != 0 && (found == noticed || blocks.compare_and_swap(word, found, noticed))).then_some(noticed)
+    (found & HELD != 0 && (found == noticed || blocks.compare_and_swap(word, found, noticed)))
+        .then_some(noticed)
 }
 
 /// Whether notice was given to the holder whose word this is.

@@ -1,6 +1,8 @@
 //! `aya::Pod` for everything user space reads from or writes to maps.
 
-use crate::{bench, block, config, counter, drop, event, flow, host, nacl, pool, ports, rig, route, rss, table};
+use crate::{
+    bench, block, config, counter, drop, event, flow, host, nacl, pool, ports, rig, route, rss, table,
+};
 
 macro_rules! pod {
     ($($type:ty),* $(,)?) => {

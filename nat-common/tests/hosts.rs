@@ -103,7 +103,10 @@ fn sessions(record: &Memory) -> u64 {
 fn two_sessions_at_once_never_exceed_the_limit_and_one_of_them_gets_the_last_place() {
     every_order(|| {
         let record = record(4);
-        let there = { let record = record.clone(); thread::spawn(move || host::count(record.words(), KEY, 5)) };
+        let there = {
+            let record = record.clone();
+            thread::spawn(move || host::count(record.words(), KEY, 5))
+        };
         let here = host::count(record.words(), KEY, 5);
         let mut outcomes = [here, there.join().unwrap()];
         outcomes.sort_unstable_by_key(|outcome| *outcome == Counted::Over);
@@ -115,7 +118,10 @@ fn two_sessions_at_once_never_exceed_the_limit_and_one_of_them_gets_the_last_pla
 fn nobody_counts_in_a_record_whose_last_session_has_gone() {
     every_order(|| {
         let record = record(1);
-        let there = { let record = record.clone(); thread::spawn(move || host::take_out(record.words())) };
+        let there = {
+            let record = record.clone();
+            thread::spawn(move || host::take_out(record.words()))
+        };
         let counted = host::count(record.words(), KEY, 0);
         let was_last = there.join().unwrap();
         match counted {
@@ -130,7 +136,10 @@ fn nobody_counts_in_a_record_whose_last_session_has_gone() {
 fn of_two_last_sessions_one_removes_the_record() {
     every_order(|| {
         let record = record(2);
-        let there = { let record = record.clone(); thread::spawn(move || host::take_out(record.words())) };
+        let there = {
+            let record = record.clone();
+            thread::spawn(move || host::take_out(record.words()))
+        };
         let here = host::take_out(record.words());
         assert_ne!(here, there.join().unwrap());
         assert_eq!(sessions(&record), 0);
@@ -154,9 +163,10 @@ fn two_at_once_get_no_more_turns_than_there_are() {
         let record = record(1);
         let now = 1_000_000_000_000;
         assert!(host::take_turn(record.words(), now, &limits));
-        let there = { let record = record.clone(); thread::spawn(move || {
-            (0..2).filter(|_| host::take_turn(record.words(), now, &limits)).count()
-        }) };
+        let there = {
+            let record = record.clone();
+            thread::spawn(move || (0..2).filter(|_| host::take_turn(record.words(), now, &limits)).count())
+        };
         let here = (0..2).filter(|_| host::take_turn(record.words(), now, &limits)).count();
         assert_eq!(here + there.join().unwrap(), 2);
     });
@@ -185,7 +195,10 @@ fn a_mark_is_taken_once_and_never_left_behind_by_a_recount() {
         let old = mark::new(mark::HOST, 3);
         let new = mark::new(mark::HOST | mark::REMOTE, 4);
         let flow = Memory::new(&[KEY[0], KEY[1] | u64::from(old) << 48]);
-        let ending = { let flow = flow.clone(); thread::spawn(move || host::take_mark(flow.words())) };
+        let ending = {
+            let flow = flow.clone();
+            thread::spawn(move || host::take_mark(flow.words()))
+        };
         let replaced = host::replace_mark(flow.words(), KEY, old, new);
         let taken = ending.join().unwrap();
         assert_eq!(taken, if replaced { new } else { old });
@@ -204,7 +217,10 @@ fn two_hosts_at_once_never_get_one_block() {
             let mut numbers = (0..BASE.count.into()).map(|step| block::candidate(&BASE, 0, step));
             numbers.find(|number| block::claim(blocks.words(), *number, held_by))
         };
-        let there = { let blocks = blocks.clone(); thread::spawn(move || claim(&blocks, 1)) };
+        let there = {
+            let blocks = blocks.clone();
+            thread::spawn(move || claim(&blocks, 1))
+        };
         let (here, there) = (claim(&blocks, 2).unwrap(), there.join().unwrap().unwrap());
         assert_ne!(here, there);
         assert_eq!(claim(&blocks, 3), None);
@@ -223,8 +239,10 @@ fn two_processors_of_one_host_note_one_block_and_give_the_other_back() {
                 block::give_back(memory.words(), number, held_by);
             }
         };
-        let there = { let (memory, holder) = (memory.clone(), holder.clone());
-            thread::spawn(move || lend(&memory, &holder, 0)) };
+        let there = {
+            let (memory, holder) = (memory.clone(), holder.clone());
+            thread::spawn(move || lend(&memory, &holder, 0))
+        };
         lend(&memory, &holder, 1);
         there.join().unwrap();
         let (address, number) = block::named(holder.words().load(0));
@@ -241,7 +259,10 @@ fn a_block_that_comes_back_is_not_used_by_the_host_that_had_it() {
         let held_by = block::held_by(&HOST);
         let blocks = Memory::new(&[held_by]);
         let noticed = block::give_notice(blocks.words(), 0).unwrap();
-        let there = { let blocks = blocks.clone(); thread::spawn(move || block::holds(blocks.words(), 0, held_by)) };
+        let there = {
+            let blocks = blocks.clone();
+            thread::spawn(move || block::holds(blocks.words(), 0, held_by))
+        };
         let freed = block::free(blocks.words(), 0, noticed);
         assert_ne!(freed, there.join().unwrap());
         assert_eq!(blocks.words().load(0), if freed { FREE } else { held_by });

@@ -59,7 +59,16 @@ extern "C" fn flow_end_if_over(inbound: *const FlowKey4, sequence: u32) -> u64 {
     let generation = GENERATION.get(0).copied().unwrap_or_default();
     let Some(&Config { timeouts, .. }) = CONFIG.get(slot(generation)) else { return 0 };
     let Some(inbound) = table::seek(key) else { return 1 };
-    let mut pass = Pass { timeouts, now: clock::now(), generation, withdrawn: false, recount: false, first: 0, released: 0, idle: 0 };
+    let mut pass = Pass {
+        timeouts,
+        now: clock::now(),
+        generation,
+        withdrawn: false,
+        recount: false,
+        first: 0,
+        released: 0,
+        idle: 0,
+    };
     // SAFETY: map values stay readable while the program runs.
     let inbound = unsafe { &mut *inbound };
     let Some(outbound) = table::seek(&inbound.other_key(key)) else { return 0 };

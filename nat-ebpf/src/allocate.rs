@@ -19,7 +19,9 @@ use nat_common::{
 };
 
 use crate::{
-    admit, age, block::{self, Held}, choose, clock, count,
+    admit, age,
+    block::{self, Held},
+    choose, clock, count,
     flow::{self, Rewrite},
     host,
     maps::{LENT, POOL, SEARCH},

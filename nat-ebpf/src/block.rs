@@ -131,7 +131,10 @@ fn rules(number: u32, generation: u32) -> Option<&'static Rules> {
 /// The one block that a host's address stands for.
 #[inline(always)]
 fn compute(held: &mut Held, gateway: &Gateway, source: u32) -> bool {
-    let key = Key::new(SCOPE_BITS + 32, Prefix { scope: scope(slot(held.generation), held.gateway), address: source });
+    let key = Key::new(
+        SCOPE_BITS + 32,
+        Prefix { scope: scope(slot(held.generation), held.gateway), address: source },
+    );
     let Some(position) = POSITIONS.get(key) else { return false };
     let position = position.first.wrapping_add(u32::from_be(source).wrapping_sub(position.network));
     let Some((address, base)) = lent(gateway.first, held.generation) else { return false };
@@ -179,7 +182,9 @@ unsafe extern "C" fn look_at_slot(step: u32, _context: *mut c_void) -> u64 {
     };
     let named = slots.load(step);
     let (address, number) = block::named(named);
-    if named != 0 && let Some(base) = BLOCK_BASES.get_ptr(address) {
+    if named != 0
+        && let Some(base) = BLOCK_BASES.get_ptr(address)
+    {
         // SAFETY: map values stay readable while the program runs.
         let base = unsafe { &*base };
         if word(base, number).is_some_and(|word| block::holds(word, 0, held.held_by)) {

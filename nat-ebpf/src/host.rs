@@ -1,9 +1,6 @@
 //! What one internal host may take of a NAT gateway. How sessions are counted stands in [`nat_common::host`].
 
-use aya_ebpf::{
-    bindings::BPF_NOEXIST,
-    helpers::bpf_ktime_get_ns,
-};
+use aya_ebpf::{bindings::BPF_NOEXIST, helpers::bpf_ktime_get_ns};
 use nat_common::{
     claim::Place,
     config::slot,

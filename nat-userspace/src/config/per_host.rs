@@ -43,7 +43,8 @@ impl Blocks {
     #[must_use]
     pub fn numbers(&self, ports: &Ports) -> BTreeSet<u32> {
         let size = u32::from(self.size);
-        let whole = |&(first, last): &(u16, u16)| u32::from(first).div_ceil(size)..(u32::from(last) + 1) / size;
+        let whole =
+            |&(first, last): &(u16, u16)| u32::from(first).div_ceil(size)..(u32::from(last) + 1) / size;
         ports.ranges().iter().flat_map(whole).collect()
     }
 }

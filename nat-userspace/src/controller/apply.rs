@@ -94,7 +94,8 @@ impl Controller {
         // From here on it is in force: what fails is told after it was written down.
         let detached = self.detach_others(&plan, facts);
         self.withdraw_others(&plan).await;
-        let counted = if plan.counts_hosts() || self.plan.counts_hosts() { self.datapath.recount() } else { Ok(()) };
+        let counted =
+            if plan.counts_hosts() || self.plan.counts_hosts() { self.datapath.recount() } else { Ok(()) };
         let aged = if withdrawn { self.datapath.age(true, 0) } else { Ok(()) };
         let Desired { config, draining, changes } = desired;
         self.watch.begin(&draining);

@@ -128,8 +128,11 @@ impl Maps {
     fn used_blocks(&self, bases: &HashMap<u32, Base>) -> Result<HashSet<(u32, u32)>, DatapathError> {
         let mut used = HashSet::new();
         super::table::for_each(&self.flows, |flow| {
-            let of_block = |base: &Base| u32::from(u16::from_be(flow.destination_port)) / u32::from(base.size);
-            if flow.zone == OUTSIDE && let Some(base) = bases.get(&flow.destination) {
+            let of_block =
+                |base: &Base| u32::from(u16::from_be(flow.destination_port)) / u32::from(base.size);
+            if flow.zone == OUTSIDE
+                && let Some(base) = bases.get(&flow.destination)
+            {
                 used.insert((flow.destination, of_block(base)));
             }
         })?;
@@ -137,7 +140,10 @@ impl Maps {
     }
 
     pub(super) fn block_bases(&self) -> Result<HashMap<u32, Base>, DatapathError> {
-        self.block_bases.iter().collect::<Result<_, _>>().map_err(DatapathError::access("read", "BLOCK_BASES"))
+        self.block_bases
+            .iter()
+            .collect::<Result<_, _>>()
+            .map_err(DatapathError::access("read", "BLOCK_BASES"))
     }
 
     /// Gives the Elastic IPs of the plan that have blocks a place for them, unless they have one.
@@ -146,7 +152,9 @@ impl Maps {
         let mut taken: HashSet<u32> = known.values().map(|base| base.place).collect();
         for (address, planned) in &plan.blocks {
             let wanted = planned.base();
-            if let Some(base) = known.get(address).filter(|base| Base { place: base.place, ..wanted } == **base) {
+            if let Some(base) =
+                known.get(address).filter(|base| Base { place: base.place, ..wanted } == **base)
+            {
                 self.reserve(*address, base, planned)?;
                 continue;
             }

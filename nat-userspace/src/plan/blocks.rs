@@ -50,7 +50,8 @@ impl Plan {
     /// The ports lent of an Elastic IP, which is in network order.
     fn lent_ports_of(&self, address: u32) -> Ports {
         let lent = self.lent.iter().filter(|lent| lent.address == address);
-        let ranges = lent.flat_map(|lent| self.pool.iter().skip(lent.first as usize).take(lent.count as usize));
+        let ranges =
+            lent.flat_map(|lent| self.pool.iter().skip(lent.first as usize).take(lent.count as usize));
         ranges.fold(Ports::NONE, |ports, range| ports.with(&Ports::range(range.first, range.last)))
     }
 }

@@ -4,8 +4,8 @@ mod blocks;
 mod drain;
 mod gateway;
 mod nacl;
-mod ports;
 mod per_host;
+mod ports;
 mod rss;
 
 use std::{

@@ -81,7 +81,13 @@ pub fn who<'a>(
     holders
 }
 
-fn of_block(vpc: Cow<'_, str>, host: Ipv4Addr, by: HeldBy, first_port: u16, last_port: u16) -> PortHolder<'_> {
+fn of_block(
+    vpc: Cow<'_, str>,
+    host: Ipv4Addr,
+    by: HeldBy,
+    first_port: u16,
+    last_port: u16,
+) -> PortHolder<'_> {
     PortHolder {
         host,
         vpc,

@@ -224,7 +224,9 @@ fn a_block_of_an_elastic_ip_that_is_withdrawn_is_nobodys() {
 fn a_computed_block_is_a_function_of_the_address() {
     // Of the subnets, 10.0.1.0/24 comes first, and each Elastic IP has 504 blocks of 128.
     let mut rig = Rig::with(&two("1024-65535", "block_size = 128\ndeterministic = true"));
-    for (host, side, place) in [(HOST, Internal, 10), (SECOND_HOST, Internal, 11), (HOST_B, Side::InternalB, 266)] {
+    for (host, side, place) in
+        [(HOST, Internal, 10), (SECOND_HOST, Internal, 11), (HOST_B, Side::InternalB, 266)]
+    {
         for port in 1..=128 {
             assert_eq!(rig.send(side, &udp(host, port, REMOTE, 53)).verdict, Verdict::Redirect);
         }
@@ -242,7 +244,9 @@ fn a_computed_block_is_a_function_of_the_address() {
 fn computed_blocks_go_on_at_the_next_elastic_ip() {
     // 256 hosts of the first subnet and 248 of the second fill the first Elastic IP's 504 blocks.
     let mut rig = Rig::with(&two("1024-65535", "block_size = 128\ndeterministic = true"));
-    for (last, elastic_ip, first) in [(247, ELASTIC_IP, 1_024_u16 + 503 * 128), (248, SECOND_ELASTIC_IP, 1_024)] {
+    for (last, elastic_ip, first) in
+        [(247, ELASTIC_IP, 1_024_u16 + 503 * 128), (248, SECOND_ELASTIC_IP, 1_024)]
+    {
         let packet = udp([10, 0, 2, last].into(), 1, REMOTE, 53);
         assert_eq!(rig.send(Side::InternalB, &packet).verdict, Verdict::Redirect);
         let [session] = rig.sessions()[..] else { panic!("{:?}", rig.sessions()) };

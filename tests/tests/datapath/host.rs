@@ -122,7 +122,8 @@ fn a_host_opens_as_many_sessions_in_a_second_as_it_may() {
 }
 
 fn a_released_session_makes_room_for_another() {
-    let mut rig = Rig::with(&layout("1024-65535", "max_sessions_per_host = 3\nmax_ports_per_destination = 2"));
+    let mut rig =
+        Rig::with(&layout("1024-65535", "max_sessions_per_host = 3\nmax_ports_per_destination = 2"));
     open(&mut rig, &tcp(HOST, 1, REMOTE, 443, SYN));
     open(&mut rig, &tcp(HOST, 2, REMOTE, 443, SYN));
     refuse(&mut rig, &tcp(HOST, 3, REMOTE, 443, SYN), Reason::HostPortLimit);
@@ -137,7 +138,8 @@ fn a_released_session_makes_room_for_another() {
 }
 
 fn a_session_that_finds_no_port_is_not_counted() {
-    let mut rig = Rig::with(&layout("40000-40001", "max_sessions_per_host = 10\nmax_ports_per_destination = 9"));
+    let mut rig =
+        Rig::with(&layout("40000-40001", "max_sessions_per_host = 10\nmax_ports_per_destination = 9"));
     open(&mut rig, &udp(HOST, 1, REMOTE, 53));
     open(&mut rig, &udp(SECOND_HOST, 2, REMOTE, 53));
     for port in 10..50 {

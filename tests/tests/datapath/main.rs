@@ -2,8 +2,8 @@
 //! the data plane's own; a test's name is what it shows.
 
 mod age;
-mod block;
 mod allocate;
+mod block;
 mod busy;
 mod choose;
 mod flow;

@@ -64,7 +64,10 @@ fn a_host_that_opens_sessions_as_fast_as_it_can_leaves_another_all_of_its_own(la
                   new_sessions_per_second_per_host = 500";
     accept(gateway.reload_text(&with(&settings, limits))?)?;
     let stop = Arc::new(AtomicBool::new(false));
-    let flood = { let stop = Arc::clone(&stop); lab.host(Node::H1).thread(move || flood(&stop)) };
+    let flood = {
+        let stop = Arc::clone(&stop);
+        lab.host(Node::H1).thread(move || flood(&stop))
+    };
     std::thread::sleep(Duration::from_millis(1_500));
     let answered = open(lab, 20_000, 300);
     stop.store(true, Ordering::Relaxed);
@@ -82,7 +85,8 @@ fn a_host_that_opens_sessions_as_fast_as_it_can_leaves_another_all_of_its_own(la
 /// A port of the Elastic IP that a session of `host` has.
 fn port_of(gateway: &Natgw, host: Ipv4Addr) -> Result<String> {
     let flows = gateway.flows()?;
-    let own = flows.iter().find(|flow| flow["source"] == json!(host.to_string()) && flow["protocol"] == "udp");
+    let own =
+        flows.iter().find(|flow| flow["source"] == json!(host.to_string()) && flow["protocol"] == "udp");
     Ok(own.with_context(|| format!("{host} has no session"))?["elastic_port"].to_string())
 }
 
@@ -97,7 +101,10 @@ fn blocks_of_ports_tell_who_is_who_and_are_logged(lab: &Lab) -> Result<()> {
         ensure!(traffic::exchange(&socket, (S1, 7), b"who am I")?, "{host} gets no answer");
         let port = port_of(&gateway, host)?;
         let found = gateway.json(&["eip", "who", &ELASTIC_IP.to_string(), "--port", &port])?;
-        ensure!(found[0]["host"] == json!(host.to_string()) && found[0]["by"] == "block", "{port} is {found}");
+        ensure!(
+            found[0]["host"] == json!(host.to_string()) && found[0]["by"] == "block",
+            "{port} is {found}"
+        );
         ensure!(found.as_array().is_some_and(|found| found.len() == 1), "more than one has {port}: {found}");
         let line = format!("block of ports lent host={host}");
         ensure!(gateway.log().contains(&line), "`{line}` is not logged:\n{}", gateway.log());

@@ -22,7 +22,8 @@ impl Check<'_> {
             let counts: Vec<_> = config.block_counts(gateway, blocks).collect();
             lent += counts.len();
             if lent > MAX_BASES as usize {
-                let message = format!("{lent} elastic ips are lent in blocks, and the data plane takes {MAX_BASES}");
+                let message =
+                    format!("{lent} elastic ips are lent in blocks, and the data plane takes {MAX_BASES}");
                 self.report.add(size.span(), &object, message, "use fewer elastic ips, or no blocks");
             }
             if counts.contains(&0) {
@@ -51,9 +52,12 @@ impl Check<'_> {
         }
         let numbers = gateway.elastic_ips.iter().filter_map(|address| self.config.elastic_ip(*address));
         let numbers = numbers.map(|elastic_ip| blocks.numbers(&elastic_ip.usable_ports()));
-        let has_holes = |numbers: BTreeSet<u32>| numbers.last().zip(numbers.first()).is_some_and(|(last, first)| {
-            (last - first + 1) as usize != numbers.len()
-        });
+        let has_holes = |numbers: BTreeSet<u32>| {
+            numbers
+                .last()
+                .zip(numbers.first())
+                .is_some_and(|(last, first)| (last - first + 1) as usize != numbers.len())
+        };
         if numbers.into_iter().any(has_holes) {
             let message = "an elastic ip has blocks with gaps between them, which cannot be computed";
             self.report.add(span, object, message, "give it one range of ports without reserved_ports");
@@ -64,7 +68,8 @@ impl Check<'_> {
             self.report.add(span, object, message, "leave out sources, or deterministic");
             return;
         }
-        let hosts: u64 = self.config.positions(gateway).iter().map(|(cidr, _)| u64::from(addresses(cidr))).sum();
+        let hosts: u64 =
+            self.config.positions(gateway).iter().map(|(cidr, _)| u64::from(addresses(cidr))).sum();
         let all = u64::from(each) * counts.len() as u64;
         if hosts > all {
             let message = format!(
