@@ -138,7 +138,7 @@ mod tests {
 
     #[test]
     fn ports_without_a_whole_block_are_refused() {
-        let few = ("ports = \"1024-65535\"\n\n", "ports = \"1024-1100\"\n\n");
+        let few = ("ports = \"1024-65535\"\n", "ports = \"1024-1100\"\n");
         assert!(refusal("128", &[few]).contains("an elastic ip has no whole block of 128 ports"));
     }
 
