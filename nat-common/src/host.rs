@@ -4,7 +4,7 @@
 //! nobody counts in it any more, and whoever took the last session out removes it. So a record stands for one session at
 //! least, or for one that is being opened, and vanishes with it.
 //!
-//! A session carries a [mark](self::mark) of the records it is counted in, in its outbound flow. Whoever ends it takes
+//! A session carries a [mark] of the records it is counted in, in its outbound flow. Whoever ends it takes
 //! the mark, by one atomic operation, and takes the session out of just those records. So counts cannot drift, whatever
 //! configuration was in force when the session began.
 
@@ -41,7 +41,7 @@ impl Limits {
         (interval, interval * (per_second as u64 - 1))
     }
 
-    /// The records that a session of such a NAT gateway is counted in: bits of a [mark](self::mark).
+    /// The records that a session of such a NAT gateway is counted in: bits of a [mark].
     #[inline(always)]
     #[must_use]
     pub const fn records(&self) -> u8 {

@@ -127,7 +127,7 @@ fn nobody_counts_in_a_record_whose_last_session_has_gone() {
         match counted {
             Counted::Yes => assert_eq!((was_last, sessions(&record)), (false, 1)),
             Counted::Gone => assert_eq!((was_last, sessions(&record)), (true, 0)),
-            outcome => panic!("{outcome:?}"),
+            Counted::Over | Counted::Elsewhere => panic!("{counted:?}"),
         }
     });
 }

@@ -156,7 +156,14 @@ fn compute(held: &mut Held, gateway: &Gateway, source: u32) -> bool {
 #[inline(always)]
 fn lent(index: u32, generation: u32) -> Option<(u32, Base)> {
     let address = LENT.get(slot(generation) * nat_common::pool::MAX_ELASTIC_IPS + index)?.address;
-    Some((address, *BLOCK_BASES.get_ptr(address).map(|base| unsafe { &*base })?))
+    base_of(address).map(|base| (address, *base))
+}
+
+/// The blocks of an Elastic IP, given in network order.
+#[inline(always)]
+fn base_of(address: u32) -> Option<&'static Base> {
+    // SAFETY: map values stay readable while the program runs; the controller writes an entry whole or not at all.
+    BLOCK_BASES.get_ptr(address).map(|base| unsafe { &*base })
 }
 
 #[inline(always)]
@@ -183,16 +190,13 @@ unsafe extern "C" fn look_at_slot(step: u32, _context: *mut c_void) -> u64 {
     let named = slots.load(step);
     let (address, number) = block::named(named);
     if named != 0
-        && let Some(base) = BLOCK_BASES.get_ptr(address)
+        && let Some(base) = base_of(address)
+        && word(base, number).is_some_and(|word| block::holds(word, 0, held.held_by))
     {
-        // SAFETY: map values stay readable while the program runs.
-        let base = unsafe { &*base };
-        if word(base, number).is_some_and(|word| block::holds(word, 0, held.held_by)) {
-            if interface::gateway_of(address, held.generation) == Some(held.gateway) {
-                held.add(address, base, number);
-            }
-            return 0;
+        if interface::gateway_of(address, held.generation) == Some(held.gateway) {
+            held.add(address, base, number);
         }
+        return 0;
     }
     if held.vacant == 0 {
         held.vacant = step + 1;
@@ -218,11 +222,9 @@ pub extern "C" fn block_lend() -> u64 {
     (held.step, held.base) = (0, Base::default());
     if before != 0 {
         held.address = held.addresses[0];
-        let base = BLOCK_BASES.get_ptr(held.address);
-        // SAFETY: map values stay readable while the program runs.
-        held.base = base.map_or(Base::default(), |base| unsafe { *base });
+        held.base = base_of(held.address).copied().unwrap_or_default();
     }
-    // SAFETY: as above.
+    // SAFETY: as for `look_at_slot`.
     unsafe { bpf_loop(MAX_STEPS, try_block as *mut c_void, null_mut(), 0) };
     u64::from(opening.held.count != before)
 }
@@ -241,8 +243,8 @@ unsafe extern "C" fn try_block(_step: u32, _context: *mut c_void) -> u64 {
         return 0;
     }
     let key = held.key;
-    if HOLDERS.get_ptr(&key).is_none() {
-        let _ = HOLDERS.insert(&key, Holder::default(), BPF_NOEXIST.into());
+    if HOLDERS.get_ptr(key).is_none() {
+        let _ = HOLDERS.insert(key, Holder::default(), BPF_NOEXIST.into());
     }
     let new = block::slot(held.address, number);
     if slots(&key).is_some_and(|slots| block::note(slots, held.vacant.wrapping_sub(1), held.before, new)) {

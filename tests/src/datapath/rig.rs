@@ -97,7 +97,6 @@ pub struct Rig {
     facts: HostFacts,
     indexes: HashMap<&'static str, u32>,
     events: Box<dyn FnMut() -> Vec<Event>>,
-    lent: Vec<Block>,
     case: String,
     linear: usize,
 }
@@ -169,7 +168,6 @@ impl Rig {
             facts,
             indexes: HashMap::new(),
             events: Box::new(events),
-            lent: Vec::new(),
             case: String::new(),
             linear: usize::MAX,
         }
@@ -336,17 +334,14 @@ impl Rig {
 
     /// The next hops, by interface index and address, that the controller was asked to resolve since the last call.
     pub fn unresolved(&mut self) -> Vec<(u32, Ipv4Addr)> {
-        let is_block = |event: &Event| event.kind & 0xff == Event::BLOCK_LENT;
-        let (blocks, events): (Vec<_>, Vec<_>) = (self.events)().into_iter().partition(is_block);
-        self.lent.extend(blocks.iter().map(Block::of_event));
-        assert!(events.iter().all(|event| event.kind == Event::NO_NEIGHBOUR), "{events:?}");
-        events.iter().map(|event| (event.ifindex, address(event.address))).collect()
+        let missing = (self.events)().into_iter().filter(|event| event.kind == Event::NO_NEIGHBOUR);
+        missing.map(|event| (event.ifindex, address(event.address))).collect()
     }
 
-    /// The blocks of ports that the data plane has told of since the last call.
+    /// The blocks of ports that the data plane has told of since events were last
+    /// asked for.
     pub fn lent_blocks(&mut self) -> Vec<Block> {
-        assert_eq!(self.unresolved(), []);
-        std::mem::take(&mut self.lent)
+        (self.events)().iter().map(Block::of_event).collect()
     }
 
     /// The maps, to be written.
