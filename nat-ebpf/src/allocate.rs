@@ -222,7 +222,8 @@ impl Opening {
     fn search(&mut self) {
         if self.held.count != 0 {
             let Search { generation, tick, .. } = self.search;
-            self.search = Search::new(0, self.held.count, 0, generation, tick);
+            // The newest block first: it has most free ports, and says whether the next one is due.
+            self.search = Search::new(0, self.held.count, self.held.count - 1, generation, tick);
         }
         // SAFETY: the callback has the signature that the helper calls; it finds the search by itself.
         unsafe { bpf_loop(MAX_STEPS, step as *mut c_void, null_mut(), 0) };

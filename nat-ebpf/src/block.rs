@@ -27,8 +27,8 @@ use crate::{
     words::MapWords,
 };
 
-/// Ports found taken, one after the other, that make the next block due: guesses of [`nat_common::search`].
-pub const FILLING: u32 = 4;
+/// Ports found taken, one after the other, that make the next block due: so many are where four fifths are, or more.
+pub const FILLING: u32 = 16;
 /// Steps of a search for a free block: all blocks of 64 Elastic IPs.
 const MAX_STEPS: u32 = 64 * NUMBERS;
 /// Mask of a place among the blocks of a host.

@@ -19,14 +19,6 @@ pub struct PerHost {
     pub blocks: Option<Blocks>,
 }
 
-impl PerHost {
-    /// Whether anything is limited.
-    #[must_use]
-    pub const fn is_limited(&self) -> bool {
-        self.max_sessions != 0 || self.max_ports_per_destination != 0 || self.new_sessions_per_second != 0
-    }
-}
-
 /// Blocks of ports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Blocks {
