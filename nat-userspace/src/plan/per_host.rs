@@ -35,3 +35,31 @@ fn limits(per_host: &PerHost) -> Limits {
     let (interval, burst) = Limits::rate(per_host.new_sessions_per_second);
     Limits { sessions: per_host.max_sessions, sessions_per_remote: per_remote, interval, burst }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Blocks;
+
+    #[test]
+    fn what_is_not_limited_is_counted_nowhere() {
+        assert_eq!(limits(&PerHost::default()), Limits::default());
+        assert_eq!(Limits::default().records(), 0);
+    }
+
+    #[test]
+    fn a_rate_lets_a_second_of_sessions_come_at_once() {
+        let limits = limits(&PerHost { new_sessions_per_second: 4, ..PerHost::default() });
+        assert_eq!((limits.interval, limits.burst), (250_000_000, 750_000_000));
+        assert_ne!(limits.records(), 0);
+    }
+
+    #[test]
+    fn a_host_cannot_have_more_sessions_toward_a_remote_than_its_blocks_have_ports() {
+        let blocks = Some(Blocks { size: 64, max: 2, deterministic: false });
+        let per_remote = |max_ports_per_destination| {
+            limits(&PerHost { max_ports_per_destination, blocks, ..PerHost::default() }).sessions_per_remote
+        };
+        assert_eq!([per_remote(0), per_remote(100), per_remote(200)], [128, 100, 128]);
+    }
+}
