@@ -33,9 +33,10 @@ use nix::{sys::utsname::uname, unistd::Uid};
 
 /// Tests of frames that the TC hook never sees so, or that the kernel does not run its programs on: with a VLAN tag
 /// among their bytes, without a whole IP header, or in several buffers.
-const XDP_ONLY: [&str; 23] = [
+const XDP_ONLY: [&str; 24] = [
     "two_processors_that_open_sessions_at_once_never_share_an_endpoint",
     "a_session_is_opened_once_by_two_processors_that_carry_its_first_packets_at_once",
+    "two_processors_that_open_the_same_sessions_count_each_once",
     "frames_in_several_buffers_are_translated_both_ways",
     "a_frame_in_several_buffers_is_as_long_as_all_of_them",
     "a_frame_in_several_buffers_for_the_host_is_counted_whole",

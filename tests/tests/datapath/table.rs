@@ -12,6 +12,7 @@ use nix::{
 super::tests![
     two_processors_that_open_sessions_at_once_never_share_an_endpoint,
     a_session_is_opened_once_by_two_processors_that_carry_its_first_packets_at_once,
+    two_processors_that_open_the_same_sessions_count_each_once,
 ];
 
 /// Ports of the Elastic IP, and sessions opened toward one remote: all that it has room for.
@@ -103,5 +104,26 @@ fn a_session_is_opened_once_by_two_processors_that_carry_its_first_packets_at_on
         assert_eq!(rig.sessions().len(), usize::from(PORTS));
         assert_eq!(rig.state().half_open(), []);
         assert_eq!(rig.age(400), (u64::from(PORTS), 0));
+    }
+}
+
+/// The counts of hosts are pinned like the sessions: each processor has loaded programs of its own.
+fn two_processors_that_open_the_same_sessions_count_each_once() {
+    let pins = OwnPins::new("counted");
+    let layout = Layout::with_ports("1024-65535");
+    let limits = "max_sessions_per_host = 100000\nmax_ports_per_destination = 100000\n";
+    let nat_gateways = layout.nat_gateways.clone() + limits + "block_size = 32768\n";
+    let mut rig = Rig::pinned(&Layout { nat_gateways, ..layout }, &pins.0);
+    let interface = rig.index(Internal.device());
+    let mut processors = processors(&pins.0);
+    for round in 0..ROUNDS {
+        let packets: Vec<_> =
+            (0..PORTS).map(|port| udp(HOST, 1_024 + port, REMOTE, 53 + round).frame()).collect();
+        at_once(&mut processors, interface, [packets.clone(), packets]);
+        let counts: Vec<_> = rig.maps().hosts().unwrap().iter().map(|record| record.sessions).collect();
+        assert_eq!(counts, [u64::from(PORTS); 2]);
+        assert_eq!(rig.maps().blocks().unwrap().len(), 1);
+        assert_eq!(rig.age(400), (u64::from(PORTS), 0));
+        assert_eq!(rig.maps().hosts().unwrap(), []);
     }
 }
