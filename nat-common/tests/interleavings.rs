@@ -48,6 +48,10 @@ impl Word for AtomicU64 {
     fn barrier() {
         fence(Ordering::SeqCst);
     }
+
+    fn yield_now() {
+        thread::yield_now();
+    }
 }
 
 fn full<T>(operation: impl FnOnce() -> T) -> T {

@@ -49,6 +49,10 @@ impl Word for AtomicU64 {
     fn barrier() {
         fence(Ordering::SeqCst);
     }
+
+    fn yield_now() {
+        thread::yield_now();
+    }
 }
 
 /// Numbers that look random and are the same every time (xorshift).

@@ -171,6 +171,8 @@ pub struct Opening {
     turn: u32,
     /// The sequence number that a TCP session begins with.
     sequence: u32,
+    /// The inbound flow whose session may be over: here, because its chain of calls has no stack to spare.
+    probe: FlowKey4,
     claimed: bool,
     table_full: bool,
     /// Where it is counted ([`nat_common::host::mark`]).
@@ -377,7 +379,8 @@ unsafe extern "C" fn reclaim_port(_step: u32, _context: *mut c_void) -> u64 {
     let Some(opening) = Opening::of_this_cpu() else { return 1 };
     let Some(port) = opening.search.walk.step() else { return 1 };
     opening.entry.destination_port = (port as u16).to_be();
-    if !age::end_if_over(&opening.entry.key(), opening.sequence) {
+    opening.probe = opening.entry.key();
+    if !age::end_if_over(&opening.probe, opening.sequence) {
         return 0;
     }
     if let Step::Claimed(place) = search::attempt(opening, port) {

@@ -25,6 +25,8 @@ pub trait Word: Sized {
     fn and(&self, bits: u64) -> u64;
     fn add(&self, number: u64) -> u64;
     fn barrier();
+    /// Another processor is at work: it shall come first.
+    fn yield_now();
 }
 
 /// Words of a slice; numbers beyond it begin anew, so that models need not hold what they do not use.
@@ -310,7 +312,11 @@ impl<'a, W: Word, R: FnMut() -> u32> World for Attempt<'a, W, R> {
 
     fn insert(&mut self, port: u32) -> Result<Place, Refusal> {
         self.flow.destination_port = (port as u16).to_be();
-        claim::insert(self.gateway, &self.flow)
+        let inserted = claim::insert(self.gateway, &self.flow);
+        if inserted == Err(Refusal::Contended) {
+            W::yield_now();
+        }
+        inserted
     }
 }
 
