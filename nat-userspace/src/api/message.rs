@@ -90,10 +90,12 @@ impl From<ChangeError> for Refusal {
             ChangeError::WhichGateway { .. }
             | ChangeError::Unusable { .. }
             | ChangeError::Internal { .. }
+            | ChangeError::NoBlock { .. }
             | ChangeError::Ports { .. } => Kind::Invalid,
             ChangeError::InUse { .. }
             | ChangeError::DrainsElsewhere { .. }
             | ChangeError::Last { .. }
+            | ChangeError::Computed { .. }
             | ChangeError::Full => Kind::Conflict,
         };
         Self::new(kind, error)

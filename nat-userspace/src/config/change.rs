@@ -9,7 +9,7 @@ use thiserror::Error;
 use super::check::internal_place;
 use super::lower::unusable;
 use super::scalar::{List, Scalar};
-use super::{Arp, Config, ElasticIp};
+use super::{Arp, Config, ElasticIp, NatGateway};
 
 /// An Elastic IP to be added. What is left out is as [`Config`] has it already, or else the default.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -106,6 +106,27 @@ pub enum ChangeError {
         "NAT gateways hold {MAX_ELASTIC_IPS} Elastic IPs already, draining ones included; remove one first"
     )]
     Full,
+    /// It would give every host other ports.
+    #[error(
+        "NAT gateway {gateway} computes its hosts' blocks of ports from its Elastic IPs, so that hosts would get other \
+         ports; change elastic_ips in the configuration and reload"
+    )]
+    Computed {
+        /// The NAT gateway.
+        gateway: String,
+    },
+    /// It has no block to lend.
+    #[error(
+        "{address} has no whole block of {size} ports, as NAT gateway {gateway} lends them; give it more ports"
+    )]
+    NoBlock {
+        /// The address.
+        address: Ipv4Addr,
+        /// Ports of a block.
+        size: u16,
+        /// The NAT gateway.
+        gateway: String,
+    },
     /// Its ports are none.
     #[error("{message}; {remedy}")]
     Ports {
@@ -136,12 +157,20 @@ impl Config {
         }
         let gateway = self.gateway_for(wanted.nat_gateway.as_deref())?;
         let elastic_ip = elastic_ip(wanted, before.or_else(|| self.elastic_ip(address)))?;
+        self.nat_gateways[gateway].may_change()?;
         let mut config = self.clone();
         config.nat_gateways[gateway].elastic_ips.push(address);
         config.elastic_ips.retain(|known| known.address != address);
         config.elastic_ips.push(elastic_ip.clone());
         if let Some(place) = internal_place(&config, &elastic_ip) {
             return Err(ChangeError::Internal { address, place });
+        }
+        let owner = &config.nat_gateways[gateway];
+        if let Some(blocks) = &owner.per_host.blocks
+            && config.block_counts(owner, blocks).any(|count| count == 0)
+        {
+            let gateway = owner.name.clone();
+            return Err(ChangeError::NoBlock { address, size: blocks.size, gateway });
         }
         if config.addresses().count() > MAX_ELASTIC_IPS as usize {
             Err(ChangeError::Full)
@@ -162,6 +191,7 @@ impl Config {
         if is_last(&common) || owner.sources.iter().any(|source| is_last(&source.elastic_ips)) {
             return Err(ChangeError::Last { address, gateway: owner.name.clone() });
         }
+        owner.may_change()?;
         let mut config = self.clone();
         config.elastic_ips.retain(|known| known.address != address);
         for gateway in &mut config.nat_gateways {
@@ -201,6 +231,16 @@ impl Config {
             None if self.nat_gateways.len() == 1 => Ok(0),
             None => Err(ChangeError::WhichGateway { known: known() }),
         }
+    }
+}
+
+impl NatGateway {
+    /// Whether its Elastic IPs may come and go while it runs.
+    fn may_change(&self) -> Result<(), ChangeError> {
+        if self.per_host.blocks.is_some_and(|blocks| blocks.deterministic) {
+            return Err(ChangeError::Computed { gateway: self.name.clone() });
+        }
+        Ok(())
     }
 }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::*;
-use crate::config::SAMPLE;
+use crate::config::{Blocks, SAMPLE};
 
 const FIRST: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 10);
 const SECOND: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 11);
@@ -45,6 +45,28 @@ fn an_elastic_ip_taken_back_is_what_it_was_unless_told_otherwise() {
     let told = NewElasticIp { ports: Some("5000-5009".into()), ..wanted(SECOND) };
     let back = sample().with_elastic_ip(&told, Some(&before)).unwrap();
     assert_eq!(back.elastic_ip(SECOND), Some(&ElasticIp { ports: "5000-5009".parse().ok(), ..before }));
+}
+
+#[test]
+fn where_blocks_are_computed_no_elastic_ip_comes_or_goes_by_itself() {
+    let mut config = two();
+    config.nat_gateways[0].per_host.blocks = Some(Blocks { size: 128, max: 1, deterministic: true });
+    let computed = ChangeError::Computed { gateway: "nat-a".into() };
+    assert_eq!(config.without_elastic_ip(FIRST), Err(computed));
+    let third = wanted([203, 0, 113, 12].into());
+    let refusal = config.with_elastic_ip(&third, None).unwrap_err().to_string();
+    assert!(refusal.starts_with("NAT gateway nat-a computes its hosts' blocks"), "{refusal}");
+}
+
+#[test]
+fn an_elastic_ip_without_a_whole_block_is_refused_where_blocks_are_lent() {
+    let mut config = two();
+    config.nat_gateways[0].per_host.blocks = Some(Blocks { size: 128, max: 4, deterministic: false });
+    let few = NewElasticIp { ports: Some("5000-5100".into()), ..wanted([203, 0, 113, 12].into()) };
+    let refusal = config.with_elastic_ip(&few, None).unwrap_err().to_string();
+    assert!(refusal.starts_with("203.0.113.12 has no whole block of 128 ports"), "{refusal}");
+    assert!(config.with_elastic_ip(&NewElasticIp { ports: None, ..few }, None).is_ok());
+    assert!(config.without_elastic_ip(FIRST).is_ok());
 }
 
 #[test]
