@@ -76,18 +76,7 @@ fn open_pair(
     }
     opening_begin(&parsed.key, rewrite.gateway.into(), generation, queue);
     opening.sequence = rewrite.sequence;
-    opening.held.count = 0;
-    let in_blocks = gateway.flags & Gateway::BLOCKS != 0;
-    if !in_blocks || block::confine(&parsed.key, rewrite.gateway, generation) {
-        opening.search();
-        if in_blocks {
-            opening.search_next_block();
-        }
-    }
-    count::count(|counters| counters.port_tries += u64::from(opening.search.tries));
-    if !opening.claimed && !opening.table_full && (!in_blocks || opening.held.count != 0) {
-        port_reclaim();
-    }
+    opening.claim(parsed, gateway, generation, rewrite.gateway);
     if !opening.claimed {
         host::release(&parsed.key, opening.mark);
         return Err(Stop::Reply(Reply::Prohibited(opening.refusal())));
@@ -217,6 +206,23 @@ impl Opening {
         self.slot = slot(generation);
         self.claimed = false;
         self.table_full = false;
+    }
+
+    /// Looks for a port wherever the session may have one, and claims it.
+    #[inline(always)]
+    fn claim(&mut self, parsed: &Parsed, gateway: &Gateway, generation: u32, number: u16) {
+        self.held.count = 0;
+        let in_blocks = gateway.flags & Gateway::BLOCKS != 0;
+        if !in_blocks || block::confine(&parsed.key, number, generation) {
+            self.search();
+            if in_blocks {
+                self.search_next_block();
+            }
+        }
+        count::count(|counters| counters.port_tries += u64::from(self.search.tries));
+        if !self.claimed && !self.table_full && (!in_blocks || self.held.count != 0) {
+            port_reclaim();
+        }
     }
 
     /// Looks for a port.

@@ -74,7 +74,7 @@ impl PortMap for MapPorts {
     }
 }
 
-/// One more than the number of the port map for `key`, as [`ports::key`] makes it; 0 for none.
+/// The number of the port map for `key`, as [`ports::key`] makes it.
 #[inline(always)]
 pub fn find(key: &FlowKey4) -> Option<u32> {
     ports::find(PortMaps, key.words())

@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use natgw_tests::lab::{
-    ELASTIC_IP, H1, Lab, Node, Plan, S1,
+    ELASTIC_IP, H1, H2, Lab, Node, Plan, S1,
     natgw::Natgw,
     settings::Settings,
     traffic::{self, EchoServer},
@@ -23,6 +23,7 @@ pub fn scenarios() -> Vec<Scenario> {
     scenarios![
         Plan::two_armed() => ports_that_run_short_are_told_with_destination_and_holder_before_sessions_fail,
         Plan::two_armed() => a_client_that_finds_no_port_is_told_at_once,
+        Plan::two_armed() => all_64512_sessions_toward_one_remote_open_at_their_first_datagram_and_the_next_is_told,
     ]
 }
 
@@ -115,5 +116,31 @@ fn a_client_that_finds_no_port_is_told_at_once(lab: &Lab) -> Result<()> {
     let drops = gateway.json(&["drops"])?;
     let named = drops.to_string().contains(&format!("\"destination\":\"{S1}\",\"destination_port\":7"));
     ensure!(named, "the refusal does not name its destination: {drops}");
+    gateway.detach()
+}
+
+fn all_64512_sessions_toward_one_remote_open_at_their_first_datagram_and_the_next_is_told(
+    lab: &Lab,
+) -> Result<()> {
+    let gateway = Natgw::start(lab, &Settings::of(lab.plan()))?;
+    lab.wait_for_ping(Node::H1, S1)?;
+    lab.wait_for_ping(Node::H2, S1)?;
+    lab.host(Node::H1).within(|| {
+        // One socket after the other: a session outlives its socket.
+        for port in 1_024..=u16::MAX {
+            UdpSocket::bind((H1, port))?.send_to(b"a port, please", (S1, 9))?;
+        }
+        Ok(())
+    })?;
+    let busiest = || Ok::<_, anyhow::Error>(gateway.json(&["status"])?["busiest_destinations"][0].clone());
+    let used = busiest()?;
+    ensure!(used["ports_used"] == 64_512 && used["ports_free"] == 0, "{used}");
+    ensure!(gateway.dropped("error_port_allocation")? == 0, "a session failed although ports were free");
+    let one_more = traffic::udp_socket(&lab.host(Node::H2), (H2, 30_000))?;
+    one_more.connect((S1, 9))?;
+    one_more.send(b"a port, please")?;
+    let answer = one_more.recv(&mut [0; 64]).map_err(|error| error.kind());
+    ensure!(answer == Err(ErrorKind::HostUnreachable), "the client got {answer:?}");
+    ensure!(gateway.dropped("error_port_allocation")? == 1, "the refused session is not counted");
     gateway.detach()
 }
