@@ -86,12 +86,11 @@ fn vacancy<T: Table>(table: T, words: [u64; 2]) -> Result<Place, Refusal> {
         while step < GROUP_ENTRIES {
             let number = search.probe.entry(step);
             let Some(entry) = table.entry(group, number) else { return Err(Refusal::Full) };
-            match entry.load(GENERATION) as u32 {
-                FREE => vacant = vacant.or(Some(group * GROUP_ENTRIES + number)),
-                // It may yet withdraw.
-                CLAIMED if holds(entry, words) => return Err(Refusal::Contended),
-                _ if holds(entry, words) => return Err(Refusal::Exists),
-                _ => {}
+            if holds(entry, words) {
+                return Err(refusal(entry, words));
+            }
+            if entry.load(GENERATION) as u32 == FREE {
+                vacant = vacant.or(Some(group * GROUP_ENTRIES + number));
             }
             step += 1;
         }
@@ -101,6 +100,18 @@ fn vacancy<T: Table>(table: T, words: [u64; 2]) -> Result<Place, Refusal> {
         }
     }
     vacant.ok_or(Refusal::Full)
+}
+
+/// What an entry that has the key says to its insert. Whoever has claimed it may yet withdraw, and whoever was seen there
+/// may be gone: only a flow that has been published under this key exists.
+#[inline(always)]
+fn refusal(entry: impl Words, words: [u64; 2]) -> Refusal {
+    entry.barrier();
+    let generation = entry.load(GENERATION) as u32;
+    if generation == FREE || generation == CLAIMED || !holds(entry, words) {
+        return Refusal::Contended;
+    }
+    Refusal::Exists
 }
 
 /// Whether another place than `own` has the key, claimed or in use.

@@ -1,20 +1,22 @@
 //! Records of hosts and blocks of ports: the algorithms of the data plane and the controller, by one processor and, with
 //! loom, in every order in which two can step on each other.
 
+mod gateway;
+mod orders;
+
 use std::sync::Arc;
 
-use loom::{
-    sync::atomic::{AtomicU64, Ordering, fence},
-    thread,
-};
+use gateway::Slice;
+use loom::{sync::atomic::AtomicU64, thread};
 use nat_common::{
     block::{self, Base, FREE},
     flow::FlowKey4,
     host::{self, Counted, Limits, mark},
     memory::Words,
 };
+use orders::every_order;
 
-/// Words as the BPF memory model has them: plain loads and stores, atomics that are full barriers.
+/// Words that two processors share.
 #[derive(Clone)]
 struct Memory(Arc<Vec<AtomicU64>>);
 
@@ -23,60 +25,9 @@ impl Memory {
         Self(Arc::new(words.iter().map(|word| AtomicU64::new(*word)).collect()))
     }
 
-    fn words(&self) -> Shared<'_> {
-        Shared(&self.0)
+    fn words(&self) -> Slice<'_, AtomicU64> {
+        Slice(&self.0)
     }
-}
-
-#[derive(Clone, Copy)]
-struct Shared<'a>(&'a [AtomicU64]);
-
-fn full<T>(operation: impl FnOnce() -> T) -> T {
-    fence(Ordering::SeqCst);
-    let result = operation();
-    fence(Ordering::SeqCst);
-    result
-}
-
-impl Words for Shared<'_> {
-    fn load(self, word: u32) -> u64 {
-        self.0[word as usize].load(Ordering::Relaxed)
-    }
-
-    fn store(self, word: u32, value: u64) {
-        self.0[word as usize].store(value, Ordering::Release);
-    }
-
-    fn compare_and_swap(self, word: u32, old: u64, new: u64) -> bool {
-        let word = &self.0[word as usize];
-        full(|| word.compare_exchange(old, new, Ordering::AcqRel, Ordering::Acquire).is_ok())
-    }
-
-    fn swap(self, word: u32, new: u64) {
-        full(|| self.0[word as usize].swap(new, Ordering::AcqRel));
-    }
-
-    fn set(self, word: u32, bits: u64) -> u64 {
-        full(|| self.0[word as usize].fetch_or(bits, Ordering::AcqRel))
-    }
-
-    fn clear(self, word: u32, bits: u64) -> u64 {
-        full(|| self.0[word as usize].fetch_and(!bits, Ordering::AcqRel))
-    }
-
-    fn add(self, word: u32, number: u64) -> u64 {
-        full(|| self.0[word as usize].fetch_add(number, Ordering::AcqRel))
-    }
-
-    fn barrier(self) {
-        fence(Ordering::SeqCst);
-    }
-}
-
-fn every_order(model: impl Fn() + Sync + Send + 'static) {
-    let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(3);
-    builder.check(model);
 }
 
 const HOST: FlowKey4 = FlowKey4 {

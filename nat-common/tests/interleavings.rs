@@ -2,72 +2,14 @@
 //! alternate (loom).
 
 mod gateway;
+mod orders;
 
 use std::sync::Arc;
 
-use gateway::{Gateway, Opened, Session, Size, Word};
-use loom::{
-    sync::atomic::{AtomicU64, Ordering, fence},
-    thread,
-};
-
-/// As the BPF memory model has it: plain loads and stores of a word, atomics that are full barriers.
-impl Word for AtomicU64 {
-    fn zero() -> Self {
-        Self::new(0)
-    }
-
-    fn load(&self) -> u64 {
-        self.load(Ordering::Relaxed)
-    }
-
-    fn store(&self, value: u64) {
-        self.store(value, Ordering::Release);
-    }
-
-    fn compare_and_swap(&self, old: u64, new: u64) -> bool {
-        full(|| self.compare_exchange(old, new, Ordering::AcqRel, Ordering::Acquire).is_ok())
-    }
-
-    fn swap(&self, new: u64) {
-        full(|| self.swap(new, Ordering::AcqRel));
-    }
-
-    fn or(&self, bits: u64) -> u64 {
-        full(|| self.fetch_or(bits, Ordering::AcqRel))
-    }
-
-    fn and(&self, bits: u64) -> u64 {
-        full(|| self.fetch_and(bits, Ordering::AcqRel))
-    }
-
-    fn add(&self, number: u64) -> u64 {
-        full(|| self.fetch_add(number, Ordering::AcqRel))
-    }
-
-    fn barrier() {
-        fence(Ordering::SeqCst);
-    }
-
-    fn yield_now() {
-        thread::yield_now();
-    }
-}
-
-fn full<T>(operation: impl FnOnce() -> T) -> T {
-    fence(Ordering::SeqCst);
-    let result = operation();
-    fence(Ordering::SeqCst);
-    result
-}
-
-/// Tries every order of events with at most three changes of processor that nothing forces.
-fn every_order(model: impl Fn() + Sync + Send + 'static) {
-    let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(3);
-    builder.max_branches = 100_000;
-    builder.check(model);
-}
+use gateway::{Gateway, Opened, Session, Size};
+use loom::{sync::atomic::AtomicU64, thread};
+use nat_common::claim::Refusal;
+use orders::{every_order, every_order_within};
 
 /// One group, one bucket, and port maps for the ports of one word.
 fn gateway(ports: (u16, u16)) -> Arc<Gateway<AtomicU64>> {
@@ -194,5 +136,42 @@ fn of_two_port_maps_begun_at_once_for_one_remote_at_most_one_is_found() {
         assert!(here.is_none() || there.is_none(), "{here:?} {there:?}");
         assert_eq!(gateway.find_map(0, 1), here.or(there));
         assert!(gateway.find_map(0, 1).is_some() || gateway.begin_map(0, 1).is_some());
+    });
+}
+
+#[test]
+fn a_word_that_fills_while_a_port_of_it_is_given_back_is_not_summed_up_as_full() {
+    every_order(|| {
+        let gateway = gateway((64, 127));
+        let map = gateway.begin_map(0, 1).unwrap();
+        (64..127).for_each(|port| gateway.mark(map, port));
+        let filling = {
+            let gateway = Arc::clone(&gateway);
+            thread::spawn(move || gateway.mark(map, 127))
+        };
+        gateway.unmark(map, 100);
+        filling.join().unwrap();
+        assert_eq!((gateway.taken(map), gateway.summary(map)), ((63, 63), 0));
+        gateway.mark(map, 100);
+        assert_eq!(gateway.summary(map), 1 << 1);
+    });
+}
+
+#[test]
+fn whoever_is_told_that_a_flow_exists_can_rely_on_it() {
+    // Three processors: with two there is nobody for whose sake the one that is seen might withdraw.
+    every_order_within(2, || {
+        let gateway = gateway((100, 100));
+        let insert = || {
+            let gateway = Arc::clone(&gateway);
+            thread::spawn(move || gateway.insert(1, 100))
+        };
+        let others = [insert(), insert()];
+        let here = gateway.insert(1, 100);
+        let [one, other] = others.map(|other| other.join().unwrap());
+        let all = [here, one, other];
+        let inserted = all.iter().filter(|inserted| inserted.is_ok()).count();
+        assert!(inserted <= 1, "{all:?}");
+        assert!(inserted == 1 || !all.contains(&Err(Refusal::Exists)), "{all:?}");
     });
 }

@@ -30,7 +30,7 @@ pub trait Word: Sized {
 }
 
 /// Words of a slice; numbers beyond it begin anew, so that models need not hold what they do not use.
-pub struct Slice<'a, W>(&'a [W]);
+pub struct Slice<'a, W>(pub &'a [W]);
 
 impl<W> Clone for Slice<'_, W> {
     fn clone(&self) -> Self {
@@ -154,6 +154,12 @@ impl<W: Word> Gateway<W> {
         attempt.run()
     }
 
+    /// Tries once to insert the inbound flow of `port` toward `remote`.
+    pub fn insert(&self, remote: u32, port: u16) -> Result<Place, Refusal> {
+        let key = inbound(remote, self.lent[0].address, port);
+        claim::insert(self, &FlowEntry4 { generation: UNJUDGED, ..FlowEntry4::of(&key) })
+    }
+
     /// Ends a session.
     pub fn close(&self, session: &Session) {
         claim::release(self, session.place);
@@ -179,6 +185,21 @@ impl<W: Word> Gateway<W> {
         let map = &self.maps[number as usize];
         let bits = map.taken.iter().map(|word| word.load().count_ones()).sum();
         (bits, map.head[2].load())
+    }
+
+    /// Marks `port` as taken in port map `number`.
+    pub fn mark(&self, number: u32, port: u32) {
+        assert!(ports::take(&self.maps[number as usize], port));
+    }
+
+    /// Marks it as free again.
+    pub fn unmark(&self, number: u32, port: u32) {
+        ports::give_back(&self.maps[number as usize], port);
+    }
+
+    /// The first word of the summary of port map `number`.
+    pub fn summary(&self, number: u32) -> u64 {
+        self.maps[number as usize].full[0].load()
     }
 
     /// Ends every port map.

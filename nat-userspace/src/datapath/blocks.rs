@@ -2,12 +2,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    io,
     net::Ipv4Addr,
-    num::NonZeroUsize,
-    os::fd::AsFd,
-    ptr::NonNull,
-    sync::atomic::{AtomicU64, Ordering},
 };
 
 use nat_common::{
@@ -16,9 +11,8 @@ use nat_common::{
     flow::{self, FlowKey4, OUTSIDE},
     memory::Words,
 };
-use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
-use super::{DatapathError, Maps};
+use super::{DatapathError, Maps, memory::Memory};
 use crate::plan::{Plan, PlannedBlocks};
 
 const NAME: &str = "BLOCKS";
@@ -81,7 +75,12 @@ impl Maps {
         let mut blocks = Vec::new();
         for (address, base) in self.block_bases()? {
             for number in numbers(&base) {
-                blocks.extend(Block::new(address, &base, number, memory.words().load(base.word(number))));
+                blocks.extend(Block::new(
+                    address,
+                    &base,
+                    number,
+                    memory.words(0, WORDS).load(base.word(number)),
+                ));
             }
         }
         blocks.sort_unstable();
@@ -100,7 +99,7 @@ impl Maps {
         }
         let used = self.used_blocks(&bases)?;
         let memory = self.block_words()?;
-        let words = memory.words();
+        let words = memory.words(0, WORDS);
         let (mut returned, mut holders) = (Vec::new(), HashSet::new());
         for (address, base) in &bases {
             for number in numbers(base) {
@@ -184,11 +183,11 @@ impl Maps {
         let memory = self.block_words()?;
         for number in numbers(base) {
             let word = base.word(number);
-            let found = memory.words().load(word);
+            let found = memory.words(0, WORDS).load(word);
             if planned.numbers.contains(&number) {
-                let _ = memory.words().compare_and_swap(word, block::RESERVED, block::FREE);
+                let _ = memory.words(0, WORDS).compare_and_swap(word, block::RESERVED, block::FREE);
             } else if found != block::RESERVED {
-                memory.words().swap(word, block::RESERVED);
+                memory.words(0, WORDS).swap(word, block::RESERVED);
                 if let Some(held) = Block::new(address, base, number, found) {
                     held.tell("block of ports released");
                 }
@@ -211,8 +210,8 @@ impl Maps {
     fn clear_blocks(&self, address: u32, base: &Base) -> Result<(), DatapathError> {
         let memory = self.block_words()?;
         for number in numbers(base) {
-            let word = memory.words().load(base.word(number));
-            memory.words().swap(base.word(number), block::FREE);
+            let word = memory.words(0, WORDS).load(base.word(number));
+            memory.words(0, WORDS).swap(base.word(number), block::FREE);
             if let Some(held) = Block::new(address, base, number, word) {
                 held.tell("block of ports released");
             }
@@ -221,7 +220,7 @@ impl Maps {
     }
 
     fn block_words(&self) -> Result<Memory, DatapathError> {
-        Memory::new(self).map_err(DatapathError::access("map", NAME))
+        Memory::writable(&self.blocks, WORDS * size_of::<u64>()).map_err(DatapathError::access("map", NAME))
     }
 }
 
@@ -231,75 +230,4 @@ fn numbers(base: &Base) -> std::ops::Range<u32> {
 
 fn holder_key(held: &Block) -> FlowKey4 {
     FlowKey4 { source: flow::raw(held.host), zone: held.zone, ..FlowKey4::default() }
-}
-
-/// The memory of `BLOCKS`, shared with the data plane.
-struct Memory(NonNull<AtomicU64>);
-
-impl Memory {
-    const LENGTH: NonZeroUsize = NonZeroUsize::new(WORDS * size_of::<u64>()).unwrap();
-
-    fn new(maps: &Maps) -> io::Result<Self> {
-        let (access, shared) = (ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, MapFlags::MAP_SHARED);
-        // SAFETY: a new mapping at an address of the kernel's choice; its words are only used as atomics.
-        let memory = unsafe { mmap(None, Self::LENGTH, access, shared, maps.blocks.fd().as_fd(), 0)? };
-        Ok(Self(memory.cast()))
-    }
-
-    const fn words(&self) -> Shared<'_> {
-        // SAFETY: the mapping has so many words and lives as long as this value; atomics accept every bit pattern.
-        Shared(unsafe { std::slice::from_raw_parts(self.0.as_ptr(), WORDS) })
-    }
-}
-
-impl Drop for Memory {
-    fn drop(&mut self) {
-        // SAFETY: the mapping is this value's own, and nothing borrows from it.
-        if let Err(error) = unsafe { munmap(self.0.cast(), Self::LENGTH.get()) } {
-            tracing::warn!("cannot unmap {NAME}: {error}");
-        }
-    }
-}
-
-#[derive(Clone, Copy)]
-struct Shared<'a>(&'a [AtomicU64]);
-
-impl Shared<'_> {
-    fn at(&self, word: u32) -> &AtomicU64 {
-        &self.0[word as usize % WORDS]
-    }
-}
-
-impl Words for Shared<'_> {
-    fn load(self, word: u32) -> u64 {
-        self.at(word).load(Ordering::SeqCst)
-    }
-
-    fn store(self, word: u32, value: u64) {
-        self.at(word).store(value, Ordering::SeqCst);
-    }
-
-    fn compare_and_swap(self, word: u32, old: u64, new: u64) -> bool {
-        self.at(word).compare_exchange(old, new, Ordering::SeqCst, Ordering::SeqCst).is_ok()
-    }
-
-    fn swap(self, word: u32, new: u64) {
-        self.at(word).swap(new, Ordering::SeqCst);
-    }
-
-    fn set(self, word: u32, bits: u64) -> u64 {
-        self.at(word).fetch_or(bits, Ordering::SeqCst)
-    }
-
-    fn clear(self, word: u32, bits: u64) -> u64 {
-        self.at(word).fetch_and(!bits, Ordering::SeqCst)
-    }
-
-    fn add(self, word: u32, number: u64) -> u64 {
-        self.at(word).fetch_add(number, Ordering::SeqCst)
-    }
-
-    fn barrier(self) {
-        std::sync::atomic::fence(Ordering::SeqCst);
-    }
 }
