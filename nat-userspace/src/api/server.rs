@@ -18,11 +18,11 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{delete, get},
 };
-use nix::sys::stat::{Mode, umask};
+use nix::sys::stat::{Mode, fchmod};
 use serde::Deserialize;
 use serde_json::json;
 use tokio::{
-    net::UnixListener,
+    net::{UnixListener, UnixSocket},
     sync::{mpsc, oneshot},
     task::{JoinHandle, spawn_blocking},
 };
@@ -37,6 +37,9 @@ use crate::config::NewElasticIp;
 
 /// Requests that may wait for the controller.
 const WAITING: usize = 16;
+
+/// Connections that may wait to be accepted.
+const BACKLOG: u32 = 64;
 
 /// The type of the text that Prometheus reads.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -105,11 +108,11 @@ fn listen(socket: &Path) -> io::Result<UnixListener> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    // Nobody but root may connect, not even in the moment before a mode could be set.
-    let before = umask(Mode::from_bits_truncate(0o177));
-    let listener = UnixListener::bind(socket);
-    umask(before);
-    listener
+    let listener = UnixSocket::new_stream()?;
+    // The file that is bound gets the mode of the socket: nobody but root may connect, not even for a moment.
+    fchmod(&listener, Mode::S_IRUSR | Mode::S_IWUSR)?;
+    listener.bind(socket)?;
+    listener.listen(BACKLOG)
 }
 
 type Controller = State<mpsc::Sender<Call>>;
