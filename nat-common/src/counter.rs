@@ -62,6 +62,10 @@ counters! {
     local_packets,
     /// Bytes of IP in them.
     local_bytes,
+    /// Packets from one internal host to another by an Elastic IP, translated twice.
+    hairpin_packets,
+    /// Bytes of IP in them.
+    hairpin_bytes,
     /// Packets for the host itself, handed to its stack.
     stack_packets,
     /// Bytes of their frames.

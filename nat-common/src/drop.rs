@@ -91,8 +91,6 @@ drop_reasons! {
     NoRoute = "no_route",
     /// a blackhole route
     Blackhole = "blackhole",
-    /// internal to Elastic IP, which is not supported
-    Hairpin = "hairpin",
     /// the TTL ran out and no time-exceeded was due
     TtlExpired = "ttl_expired",
     /// larger than the next link, and no fragmentation-needed was due

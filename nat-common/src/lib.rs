@@ -18,6 +18,7 @@ pub mod drop;
 pub mod event;
 pub mod flow;
 pub mod host;
+pub mod mapping;
 pub mod memory;
 pub mod nacl;
 pub mod pool;

@@ -27,8 +27,10 @@ pub struct Gateway {
     pub ifindex: u32,
     /// How a session's Elastic IP is chosen: one of [`strategy`].
     pub strategy: u8,
+    /// What may come in without a session: one of [`crate::mapping::filtering`].
+    pub filtering: u8,
     /// Always zero.
-    pub spare: [u8; 3],
+    pub spare: [u8; 2],
 }
 
 impl Gateway {
@@ -42,6 +44,12 @@ impl Gateway {
     pub const BLOCKS: u8 = 8;
     /// A host's block is computed from its address.
     pub const DETERMINISTIC: u8 = 16;
+    /// An internal endpoint has one external endpoint for all remotes ([`crate::mapping`]).
+    pub const ENDPOINT_INDEPENDENT: u8 = 32;
+    /// Where there is none to be had, each session gets one for its remote alone.
+    pub const OVERLOAD: u8 = 64;
+    /// External ports are even where internal ports are, and below 1024 where those are, if there is such a port.
+    pub const PARITY: u8 = 128;
 
     /// The Elastic IPs of whoever has none of their own.
     #[inline(always)]

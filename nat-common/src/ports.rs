@@ -207,13 +207,13 @@ impl Walk {
         Some(port)
     }
 
-    /// The next port that `map` has as free, or `None` and on the way to it while there are some `left`: a call takes a
+    /// The next port that `map` has as free and that is not `unwanted` (a bit for each of 64 in a row), or `None` and on the way to it while there are some `left`: a call takes a
     /// bounded time.
     #[inline(always)]
-    pub fn step_to_free(&mut self, map: impl PortMap) -> Option<u32> {
+    pub fn step_to_free(&mut self, map: impl PortMap, unwanted: u64) -> Option<u32> {
         let bit = self.next % WORD;
         // Zeros come in from above: a run of ones ends with the word at the latest.
-        let taken = (map.taken().load(self.next / WORD) >> bit).trailing_ones();
+        let taken = ((map.taken().load(self.next / WORD) | unwanted) >> bit).trailing_ones();
         let within = self.skip(taken);
         if taken < WORD - bit {
             return if within { self.step() } else { None };

@@ -128,8 +128,20 @@ pub struct Search {
     given_back: u64,
     /// The tick of its beginning.
     pub tick: u32,
-    spare: u32,
+    /// The ports it would rather have, 0 for any: [`EVEN`] or [`ODD`], and [`SYSTEM`] or [`USER`].
+    wish: u32,
 }
+
+/// Even ports.
+const EVEN: u32 = 1;
+/// Odd ports.
+const ODD: u32 = 2;
+/// Ports below 1024 (RFC 6335 §6).
+const SYSTEM: u32 = 4;
+/// The other ports.
+const USER: u32 = 8;
+/// The first of them.
+const FIRST_USER: u16 = 1_024;
 
 impl Search {
     /// A search over the `count` Elastic IPs from index `first` on, beginning with the one `start` after the first.
@@ -146,6 +158,57 @@ impl Search {
             tick,
             ..Self::default()
         }
+    }
+
+    /// It would rather have a port as `internal` (host order) is: even or odd, below 1024 or not (RFC 4787 REQ-3a and
+    /// REQ-4). Where no such port is free, another will do.
+    #[inline(always)]
+    pub fn wish_for(&mut self, internal: u16) {
+        let parity = if internal.is_multiple_of(2) { EVEN } else { ODD };
+        self.wish = parity | if internal < FIRST_USER { SYSTEM } else { USER };
+    }
+
+    /// The part of a range that it would have.
+    #[inline(always)]
+    fn wanted(&self, range: PortRange) -> Option<PortRange> {
+        let PortRange { first, last } = range;
+        if self.wish & SYSTEM != 0 {
+            let last = if last < FIRST_USER { last } else { FIRST_USER - 1 };
+            return (first <= last).then_some(PortRange { first, last });
+        }
+        if self.wish & USER != 0 {
+            let first = if first < FIRST_USER { FIRST_USER } else { first };
+            return (first <= last).then_some(PortRange { first, last });
+        }
+        Some(range)
+    }
+
+    /// Whether it would rather not have this port of a wanted range.
+    #[inline(always)]
+    const fn is_unwanted(&self, port: u32) -> bool {
+        self.unwanted() >> (port % 64) & 1 != 0
+    }
+
+    /// Those of 64 ports in a row, from a multiple of 64 on, that it would rather not have.
+    #[inline(always)]
+    const fn unwanted(&self) -> u64 {
+        const ODD_PORTS: u64 = 0xaaaa_aaaa_aaaa_aaaa;
+        match self.wish & (EVEN | ODD) {
+            EVEN => ODD_PORTS,
+            ODD => !ODD_PORTS,
+            _ => 0,
+        }
+    }
+
+    /// Begins anew without a wish; false if it had none.
+    #[inline(always)]
+    fn wish_no_more(&mut self) -> bool {
+        if self.wish == 0 {
+            return false;
+        }
+        // The Elastic IPs have come round to the one it began with.
+        (self.wish, self.left, self.ranges_left) = (0, self.count, 0);
+        true
     }
 
     /// The number of the port map in use.
@@ -166,6 +229,9 @@ pub fn step<W: World>(world: &mut W) -> Step {
     }
     if world.search().walk.left == 0 {
         if !next_range(world) {
+            if world.search().full == 0 && world.search().wish_no_more() {
+                return Step::Searching;
+            }
             return if world.search().full == 0 { Step::Exhausted } else { Step::TableFull };
         }
         if world.search().walk.left == 0 {
@@ -214,7 +280,8 @@ fn current_map<W: World>(world: &mut W) -> Option<W::Map> {
 #[inline(always)]
 fn choose<W: World>(world: &mut W) -> Option<u32> {
     if world.search().way == Way::Count {
-        return world.search().walk.step();
+        let search = world.search();
+        return search.walk.step().filter(|port| !search.is_unwanted(*port));
     }
     if world.search().guesses != 0 {
         return guess(world);
@@ -232,7 +299,8 @@ fn choose<W: World>(world: &mut W) -> Option<u32> {
         return None;
     }
     let map = current_map(world)?;
-    world.search().walk.step_to_free(map)
+    let unwanted = world.search().unwanted();
+    world.search().walk.step_to_free(map, unwanted)
 }
 
 #[inline(always)]
@@ -241,6 +309,10 @@ fn guess<W: World>(world: &mut W) -> Option<u32> {
     let search = world.search();
     search.guesses -= 1;
     let port = search.walk.pick(random);
+    let port = if search.is_unwanted(port) { port ^ 1 } else { port };
+    if port < search.walk.low || port > search.walk.high {
+        return None;
+    }
     match current_map(world) {
         Some(map) if ports::is_taken(map, port) => None,
         _ => Some(port),
@@ -292,18 +364,19 @@ fn next_range<W: World>(world: &mut W) -> bool {
         return true;
     }
     let index = search.lent.first + search.range;
-    let Some(PortRange { first, last }) = world.range(index) else { return false };
+    let Some(range) = world.range(index) else { return false };
     let random = world.random();
     let search = world.search();
     search.range = if search.range + 1 >= search.lent.count { 0 } else { search.range + 1 };
-    let walk = Walk::new(first.into(), last.into(), random);
-    if search.ahead >= walk.span() {
-        search.ahead -= walk.span();
+    let span = u32::from(range.last - range.first) + 1;
+    if search.ahead >= span {
+        search.ahead -= span;
         return true;
     }
     search.ahead = 0;
     search.ranges_left -= 1;
-    search.walk = walk;
+    let Some(PortRange { first, last }) = search.wanted(range) else { return true };
+    search.walk = Walk::new(first.into(), last.into(), random);
     (search.way, search.guesses) = match (search.map, search.lent.ports > FEW) {
         (0, false) => (Way::Count, 0),
         (0, true) => (Way::Guess, GUESSES),
@@ -350,7 +423,7 @@ fn next_address<W: World>(world: &mut W) -> bool {
 #[inline(always)]
 fn note_full<W: World>(world: &mut W) {
     if let Some(map) = current_map(world) {
-        let Search { generation, given_back, full: 0, .. } = *world.search() else { return };
+        let Search { generation, given_back, full: 0, wish: 0, .. } = *world.search() else { return };
         ports::note_full(map, generation, given_back);
     }
 }

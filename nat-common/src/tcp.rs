@@ -1,5 +1,7 @@
 //! How far a TCP connection has got, judged from what each direction has carried (RFC 7857 §2).
 
+use crate::mapping::HELD;
+
 /// A SYN was seen.
 pub const SYN: u8 = 1 << 0;
 /// A segment without SYN, FIN or RST was seen.
@@ -28,7 +30,7 @@ pub mod header {
 #[must_use]
 pub const fn observe(seen: u8, flags: u8) -> u8 {
     if flags & header::SYN != 0 {
-        return SYN;
+        return SYN | seen & HELD;
     }
     let mut seen = seen;
     if flags & header::FIN != 0 {
@@ -66,7 +68,7 @@ pub const fn phase(outbound: u8, inbound: u8) -> Phase {
     if (outbound | inbound) & FIN != 0 {
         return Phase::HalfClosed;
     }
-    if inbound != 0 && outbound & ACK != 0 { Phase::Established } else { Phase::Opening }
+    if inbound & !HELD != 0 && outbound & ACK != 0 { Phase::Established } else { Phase::Opening }
 }
 
 #[cfg(test)]

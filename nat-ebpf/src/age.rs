@@ -5,14 +5,15 @@ use core::ffi::c_void;
 use nat_common::{
     config::{Ageing, Config, Timeouts, slot},
     counter::Counters,
-    flow::{ENDING, FlowEntry4, FlowKey4, OUTSIDE, UNJUDGED},
+    flow::{ENDING, FlowEntry4, FlowKey4, OUTSIDE, UNJUDGED, holds_flow},
+    mapping::{is_mapping, is_permission},
     protocol,
     table::GROUP_ENTRIES,
     tcp::{self, Phase},
 };
 
 use crate::{
-    assembly, choose, clock, count, host, interface,
+    assembly, choose, clock, count, host, interface, mapping,
     maps::{AGEING, CONFIG, GENERATION},
     ports, table,
 };
@@ -51,6 +52,9 @@ pub fn end_if_over(inbound: &FlowKey4, sequence: u32) -> bool {
 /// Ticks that a closed TCP session is left alone in any case: its last segments are still on their way.
 const LAST_SEGMENTS: u32 = 2;
 
+/// Ticks that a mapping is kept from its beginning on.
+const YOUNG: u32 = 2;
+
 /// Global, as [`crate::nacl`] explains.
 #[unsafe(no_mangle)]
 extern "C" fn flow_end_if_over(inbound: *const FlowKey4, sequence: u32) -> u64 {
@@ -74,6 +78,10 @@ extern "C" fn flow_end_if_over(inbound: *const FlowKey4, sequence: u32) -> u64 {
     let Some(outbound) = table::seek(&inbound.other_key(key)) else { return 0 };
     // SAFETY: as above.
     let outbound = unsafe { &mut *outbound };
+    if is_mapping(key.protocol) {
+        pass.judge_mapping(outbound);
+        return u64::from(!outbound.is_flow());
+    }
     if pass.has_closed_before(outbound, inbound, sequence) && release(outbound, inbound, false) {
         pass.released += 1;
     } else {
@@ -120,6 +128,9 @@ impl Pass {
     #[inline(always)]
     fn judge(&mut self, outbound: &mut FlowEntry4) {
         let protocol = outbound.protocol;
+        if is_mapping(protocol) && outbound.is_flow() {
+            return self.judge_mapping(outbound);
+        }
         if !outbound.is_flow() || outbound.zone == OUTSIDE {
             return;
         }
@@ -138,6 +149,21 @@ impl Pass {
         };
         // SAFETY: map values stay readable while the program runs.
         self.judge_pair(outbound, unsafe { &mut *inbound });
+    }
+
+    /// Mappings are judged at their outbound entry, permissions at the one they have. What is young may be about to get
+    /// its first session.
+    #[inline(always)]
+    fn judge_mapping(&mut self, entry: &mut FlowEntry4) {
+        if self.since(entry) < YOUNG {
+            return;
+        }
+        if entry.zone != OUTSIDE {
+            let inbound = table::seek(&entry.other_key(&entry.key()));
+            release_mapping(entry, inbound);
+        } else if is_permission(entry.protocol) {
+            release_mapping(entry, None);
+        }
     }
 
     /// Ends a session that was idle for too long.
@@ -183,29 +209,74 @@ impl Pass {
     }
 }
 
+/// How often a session is marked as ending that packets use meanwhile, although they are refused.
+const PATIENCE: u32 = 4;
+
 /// Both flows go together, inbound first, and only if neither was seen since they were judged (invariant 6).
 #[inline(always)]
 fn release(outbound: &mut FlowEntry4, inbound: &mut FlowEntry4, forced: bool) -> bool {
-    let judged = (outbound.last_seen, inbound.last_seen);
+    let judged = inbound.last_seen;
+    if !mark_ending(outbound, forced) {
+        return false;
+    }
     // SAFETY: plain words of map values; the order of stores and loads is what counts (see `flow::pass`).
     unsafe {
-        (&raw mut outbound.generation).write_volatile(ENDING);
+        let seen = (&raw const outbound.last_seen).read_volatile();
         (&raw mut inbound.generation).write_volatile(ENDING);
         assembly::barrier();
-        let seen =
-            ((&raw const outbound.last_seen).read_volatile(), (&raw const inbound.last_seen).read_volatile());
-        if seen != judged && !forced {
-            (&raw mut outbound.generation).write_volatile(UNJUDGED);
+        let is_seen = (&raw const outbound.last_seen).read_volatile() != seen
+            || (&raw const inbound.last_seen).read_volatile() != judged;
+        if is_seen && !forced {
             (&raw mut inbound.generation).write_volatile(UNJUDGED);
+            (&raw mut outbound.generation).write_volatile(UNJUDGED);
             return false;
         }
     }
     let key = inbound.key();
-    let (host, mark) = (outbound.key(), host::take_mark(outbound));
+    let (host, mark, held_in) =
+        (outbound.key(), host::take_mark(outbound), mapping::held_in(outbound, inbound));
     table::vacate(inbound);
     table::vacate(outbound);
     ports::give_back(&key);
     host::release(&host, mark);
+    mapping::let_go(&host, key.destination, key.destination_port, held_in);
     choose::count_session(key.destination, false);
     true
+}
+
+/// Marks an outbound flow as ending. Of several CPUs that would end its session one does; and a packet that was seen
+/// meanwhile keeps it, unless it is `forced`.
+#[inline(always)]
+fn mark_ending(outbound: &mut FlowEntry4, forced: bool) -> bool {
+    let mut left = if forced { PATIENCE } else { 1 };
+    let mut seen = outbound.last_seen;
+    while left > 0 {
+        left -= 1;
+        // SAFETY: words of a map value.
+        let generation = unsafe { (&raw const outbound.generation).read_volatile() };
+        if generation == ENDING || !holds_flow(generation) {
+            return false;
+        }
+        if table::replace_generation(outbound, seen, generation, ENDING) {
+            return true;
+        }
+        // SAFETY: as above.
+        seen = unsafe { (&raw const outbound.last_seen).read_volatile() };
+    }
+    false
+}
+
+/// Frees a mapping, both entries, or a permission, the one that it has, once no session is held in it.
+#[inline(always)]
+fn release_mapping(entry: &mut FlowEntry4, inbound: Option<*mut FlowEntry4>) {
+    if !mapping::end(entry) {
+        return;
+    }
+    if let Some(inbound) = inbound {
+        // SAFETY: map values stay readable while the program runs.
+        let key = unsafe { (*inbound).key() };
+        table::vacate(inbound);
+        ports::give_back(&key);
+    }
+    table::vacate(entry);
 }

@@ -20,10 +20,9 @@ use nat_common::{
 };
 
 use crate::{
-    admit,
-    allocate::Opening,
-    choose, interface,
+    admit, choose, interface,
     maps::{BLOCK_BASES, BLOCK_RULES, BLOCKS, EVENTS, HOLDERS, LENT, POSITIONS},
+    opening::Opening,
     words::MapWords,
 };
 

@@ -59,6 +59,10 @@ impl Own {
                 counters.local_packets += packets;
                 counters.local_bytes += bytes;
             }
+            Way::Hairpin => {
+                counters.hairpin_packets += packets;
+                counters.hairpin_bytes += bytes;
+            }
         });
     }
 

@@ -14,6 +14,7 @@ use crate::{
     fib::{self, Query},
     header::Tcp,
     hook::Hook,
+    interface,
     packet::Packet,
     parse::Parsed,
     stop::Stop,
@@ -34,6 +35,20 @@ pub struct Rewrite {
     pub gateway: u16,
     /// The sequence number that a TCP session begins with.
     pub sequence: u32,
+}
+
+impl Rewrite {
+    /// Notes where a packet comes from that is translated twice. What opens sessions is of no use to it any more.
+    #[inline(always)]
+    pub fn note_origin(&mut self, key: &FlowKey4) {
+        (self.sequence, self.gateway) = (key.source, key.source_port);
+    }
+
+    /// The address and port of [`Self::note_origin`], network order.
+    #[inline(always)]
+    pub const fn origin(&self) -> (u32, u16) {
+        (self.sequence, self.gateway)
+    }
 }
 
 /// The flow of `key`, and its rewrite.
@@ -177,6 +192,11 @@ pub fn judge<P: Packet>(
             admit::leave(parsed, generation, &mut target)?;
             let gateway = admit::gateway_holding(rewrite.address, &target, generation)?;
             admit::outside(parsed, gateway, generation)?;
+            if interface::gateway_of(parsed.key.destination, generation).is_some() {
+                // To an Elastic IP there is no hop: the packet is turned round here.
+                rewrite.hop = Hop::default();
+                return judged(entry, last_seen, before, generation, rewrite);
+            }
             Query::new(parsed, rewrite.address, parsed.key.destination, true)
         }
         Direction::Inbound => {
@@ -185,6 +205,18 @@ pub fn judge<P: Packet>(
         }
     };
     fib::hop::<P>(context, &query, generation, &mut rewrite.hop)?;
+    judged(entry, last_seen, before, generation, rewrite)
+}
+
+/// Notes what a judgement has found, under a generation that may be the one `before`.
+#[inline(always)]
+fn judged(
+    entry: *mut FlowEntry4,
+    last_seen: u32,
+    before: u32,
+    generation: u32,
+    rewrite: &Rewrite,
+) -> Result<(), Stop> {
     // SAFETY: see `find`.
     unsafe { (*entry).hop = rewrite.hop };
     if before != generation && !table::replace_generation(entry, last_seen, before, generation) {

@@ -18,6 +18,9 @@ pub trait Hook: Packet {
     /// [`crate::pipeline::miss`].
     fn miss(&self, parsed: &Parsed, generation: u32, rewrite: &mut Rewrite) -> Result<(), Stop>;
 
+    /// [`crate::pipeline::unsolicited`].
+    fn unsolicited(&self, parsed: &Parsed, generation: u32, rewrite: &mut Rewrite) -> Result<(), Stop>;
+
     /// [`crate::flow::judge`].
     fn judge(
         &self,
@@ -48,12 +51,22 @@ pub const NOTHING: Result<(), Stop> = Err(Stop::Drop(DropReason::NotConfigured))
 macro_rules! hook {
     (
         $packet:ty, $context:ty,
-        $miss:ident, $judge:ident, $note_end:ident, $error:ident, $options:ident, $reply:ident
+        $miss:ident, $unsolicited:ident, $judge:ident, $note_end:ident, $error:ident, $options:ident, $reply:ident
     ) => {
         impl crate::hook::Hook for $packet {
             #[inline(always)]
             fn miss(&self, parsed: &Parsed, generation: u32, rewrite: &mut Rewrite) -> Result<(), Stop> {
                 Stop::decode($miss(self.context, parsed, generation, rewrite))
+            }
+
+            #[inline(always)]
+            fn unsolicited(
+                &self,
+                parsed: &Parsed,
+                generation: u32,
+                rewrite: &mut Rewrite,
+            ) -> Result<(), Stop> {
+                Stop::decode($unsolicited(self.context, parsed, generation, rewrite))
             }
 
             #[inline(always)]
@@ -112,6 +125,20 @@ macro_rules! hook {
                 return Stop::encode(crate::hook::NOTHING);
             };
             Stop::encode(crate::pipeline::miss::<$packet>(context, parsed, generation, rewrite))
+        }
+
+        #[unsafe(no_mangle)]
+        extern "C" fn $unsolicited(
+            context: *mut $context,
+            parsed: *const Parsed,
+            generation: u32,
+            rewrite: *mut Rewrite,
+        ) -> u64 {
+            // SAFETY: as above.
+            let (Some(parsed), Some(rewrite)) = (unsafe { (parsed.as_ref(), rewrite.as_mut()) }) else {
+                return Stop::encode(crate::hook::NOTHING);
+            };
+            Stop::encode(crate::pipeline::unsolicited::<$packet>(context, parsed, generation, rewrite))
         }
 
         #[unsafe(no_mangle)]

@@ -7,6 +7,7 @@ use nat_common::{
     drop::DropReason,
     flow::{ENDING, FlowEntry4, FlowKey4, OUTSIDE, holds_flow},
     host::{self, Counted, Limits, Record, mark},
+    mapping,
     pool::MAX_GATEWAYS,
 };
 
@@ -194,7 +195,7 @@ extern "C" fn host_recount(place: u32, generation: u32) -> u64 {
     let Some(entry) = table::at(place) else { return 0 };
     // SAFETY: map values stay readable while the program runs.
     let (key, address) = unsafe { ((*entry).key(), (*entry).address) };
-    if key.zone == OUTSIDE || !lives(entry) {
+    if key.zone == OUTSIDE || mapping::is_mapping(key.protocol) || !lives(entry) {
         return 0;
     }
     let number = interface::gateway_of(address, generation).unwrap_or(MAX_GATEWAYS);

@@ -24,7 +24,7 @@ use nat_common::{
     table::FlowGroup4,
 };
 
-use crate::{allocate::Opening, hops::Found};
+use crate::{hops::Found, opening::Opening};
 
 /// Both flows of every session, as [`crate::table`] finds them. Written by the data plane (open, refresh) and the ageing
 /// program (release). Mappable, so that entries lie on cache lines and user space reads them without system calls.

@@ -24,6 +24,7 @@ use crate::{
     header::Tcp,
     hook::Hook,
     interface,
+    mapping::{self, Answer},
     maps::GENERATION,
     packet::Packet,
     parse::{self, Content, Parsed},
@@ -41,6 +42,8 @@ pub enum Way {
     Inbound,
     /// Untranslated, between subnets of one VPC.
     Local,
+    /// Translated twice, from one internal host to another.
+    Hairpin,
 }
 
 /// A packet that leaves.
@@ -73,6 +76,9 @@ pub fn run<P: Hook>(packet: &mut P, parsed: &mut Parsed, own: Own) -> Result<For
         return Ok(Forward { way: way(parsed, &rewrite), hop: rewrite.hop });
     }
     session(packet, parsed, role, own, generation, &mut rewrite)?;
+    if rewrite.hop.device == 0 {
+        return hairpin(packet, parsed, role, own, generation, &mut rewrite);
+    }
     forward::frame(packet, parsed, &rewrite.hop)?;
     // ---- everything above looks, everything below writes ----
     if rewrite.address == 0 {
@@ -82,6 +88,37 @@ pub fn run<P: Hook>(packet: &mut P, parsed: &mut Parsed, own: Own) -> Result<For
     }
     forward::stamp(packet, parsed, &rewrite.hop);
     Ok(Forward { way: way(parsed, &rewrite), hop: rewrite.hop })
+}
+
+/// A packet from inside to an Elastic IP (RFC 4787 REQ-9): its own session, whose hop leads nowhere, makes of it what a
+/// remote would see, and that comes in as from outside.
+#[inline(always)]
+fn hairpin<P: Hook>(
+    packet: &mut P,
+    parsed: &mut Parsed,
+    role: &Role,
+    own: Own,
+    generation: u32,
+    rewrite: &mut Rewrite,
+) -> Result<Forward, Stop> {
+    rewrite.note_origin(&parsed.key);
+    parsed.key.source = rewrite.address;
+    parsed.key.source_port = rewrite.port;
+    parsed.key.zone = OUTSIDE;
+    let result = match session(packet, parsed, role, own, generation, rewrite) {
+        Ok(()) => forward::frame(packet, parsed, &rewrite.hop),
+        refused => refused,
+    };
+    if let Err(stop) = result {
+        // Whoever is told of it is the host that sent it.
+        (parsed.key.source, parsed.key.source_port) = rewrite.origin();
+        parsed.key.zone = role.zone;
+        return Err(stop);
+    }
+    // ---- everything above looks, everything below writes ----
+    translate::hairpin(packet, parsed, rewrite);
+    forward::stamp(packet, parsed, &rewrite.hop);
+    Ok(Forward { way: Way::Hairpin, hop: rewrite.hop })
 }
 
 #[inline(always)]
@@ -137,7 +174,7 @@ fn session<P: Hook>(
 ) -> Result<(), Stop> {
     let Some(entry) = flow::find(&parsed.key, own, rewrite) else {
         if parsed.key.direction() == Direction::Inbound {
-            return Err(unsolicited(parsed, generation));
+            return packet.unsolicited(parsed, generation, rewrite);
         }
         *rewrite = Rewrite::default();
         packet.miss(parsed, generation, rewrite)?;
@@ -153,13 +190,31 @@ fn session<P: Hook>(
     flow::pass(packet, parsed, entry, own, generation, fits, rewrite)
 }
 
-/// From outside, without a session: never an opening (invariant 2).
+/// From outside, without a session: never an opening (invariant 2). It may come in all the same where a mapping says so.
 #[inline(always)]
-fn unsolicited(parsed: &Parsed, generation: u32) -> Stop {
-    if interface::is_dedicated(parsed.key.destination, generation) {
-        return Stop::Drop(DropReason::NoSession);
+pub fn unsolicited<P: Packet>(
+    context: *mut P::Context,
+    parsed: &Parsed,
+    generation: u32,
+    rewrite: &mut Rewrite,
+) -> Result<(), Stop> {
+    let destination = parsed.key.destination;
+    let number = interface::gateway_of(destination, generation);
+    let Some(gateway) = number.and_then(|number| admit::gateway(number, generation)) else {
+        return Err(interface::host_or(DropReason::NotForGateway, parsed, generation));
+    };
+    let begins = parsed.key.protocol != protocol::TCP || is_opening(parsed);
+    let Some(entry) = begins.then(|| mapping::accepting(&parsed.key, gateway, rewrite)).flatten() else {
+        return Err(interface::host_or(DropReason::NoSession, parsed, generation));
+    };
+    if parsed.ttl <= 1 {
+        return Err(Stop::Reply(Reply::TimeExceeded));
     }
-    interface::host_or(DropReason::NotForGateway, parsed, generation)
+    // SAFETY: map values stay readable while the program runs; one byte cannot tear.
+    let vpc = unsafe { (*entry).vpc };
+    admit::inside(parsed, vpc, rewrite.address, rewrite.port, generation)?;
+    let query = Query::new(parsed, parsed.key.source, rewrite.address, false);
+    fib::hop::<P>(context, &query, generation, &mut rewrite.hop)
 }
 
 /// From inside, without a session: for the host, for another subnet, or the beginning of a session through the NAT
@@ -172,11 +227,8 @@ pub fn miss<P: Packet>(
     rewrite: &mut Rewrite,
 ) -> Result<(), Stop> {
     let destination = parsed.key.destination;
-    if interface::is_host(destination, generation) {
+    if interface::is_host(destination, generation) && !mapping::is_mapped(&parsed.key) {
         return Err(Stop::Stack);
-    }
-    if interface::gateway_of(destination, generation).is_some() {
-        return Err(Stop::Drop(DropReason::Hairpin));
     }
     if is_martian(destination) || is_martian(parsed.key.source) {
         return Err(Stop::Drop(DropReason::Martian));
@@ -196,13 +248,21 @@ pub fn miss<P: Packet>(
         return Err(Stop::Drop(DropReason::NoRoute));
     };
     admit::outside(parsed, gateway, generation)?;
-    if !is_opening(parsed) {
-        return Err(Stop::Drop(DropReason::NotOpening));
+    let answer = if is_opening(parsed) { Answer::Opens } else { mapping::answer(parsed, gateway, rewrite) };
+    let source = match answer {
+        Answer::Opens => {
+            rewrite.gateway = target.gateway + 1;
+            let choice = choose::choice(gateway, target.gateway.into(), parsed.key.source, generation);
+            choose::first_address(choice, generation)
+        }
+        Answer::Passes => rewrite.address,
+        Answer::Stray => return Err(Stop::Drop(DropReason::NotOpening)),
+    };
+    // To an Elastic IP there is no hop: the packet is turned round here.
+    if interface::gateway_of(destination, generation).is_none() {
+        let query = Query::new(parsed, source, destination, true);
+        fib::hop::<P>(context, &query, generation, &mut rewrite.hop)?;
     }
-    let choice = choose::choice(gateway, target.gateway.into(), parsed.key.source, generation);
-    let query = Query::new(parsed, choose::first_address(choice, generation), destination, true);
-    fib::hop::<P>(context, &query, generation, &mut rewrite.hop)?;
-    rewrite.gateway = target.gateway + 1;
     if parsed.key.protocol == protocol::TCP
         && let Some(header) = P::attach(context).read::<Tcp>(parsed.l4 as usize)
     {

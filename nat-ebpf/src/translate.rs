@@ -3,6 +3,7 @@
 use nat_common::{checksum::Delta, flow::Direction, protocol};
 
 use crate::{
+    flow::Rewrite,
     header::{self, field},
     packet::{Packet, Place},
     parse::Parsed,
@@ -32,6 +33,24 @@ pub fn session<P: Packet>(packet: &mut P, parsed: &Parsed, address: u32, port: u
         return;
     }
     packet.write(l4 + port_field, port);
+    let udp = key.protocol == protocol::UDP;
+    let checksum = if udp { field::UDP_CHECKSUM } else { field::TCP_CHECKSUM };
+    packet.change_transport_checksum(l4 + checksum, pseudo, plain, udp);
+}
+
+/// Replaces both endpoints of a packet that stands for two: the key is what a remote would see of it, `rewrite` has where
+/// it came from and where it goes.
+#[inline(always)]
+pub fn hairpin<P: Packet>(packet: &mut P, parsed: &Parsed, rewrite: &Rewrite) {
+    let (l3, l4) = (parsed.l3 as usize, parsed.l4 as usize);
+    let (key, (source, source_port)) = (&parsed.key, rewrite.origin());
+    let pseudo = Delta::NONE.dword(source, key.source).dword(key.destination, rewrite.address);
+    let plain = Delta::NONE.word(source_port, key.source_port).word(key.destination_port, rewrite.port);
+    packet.write(l3 + field::SOURCE, key.source);
+    packet.write(l3 + field::DESTINATION, rewrite.address);
+    lower_ttl(packet, parsed, pseudo);
+    packet.write(l4 + field::SOURCE_PORT, key.source_port);
+    packet.write(l4 + field::DESTINATION_PORT, rewrite.port);
     let udp = key.protocol == protocol::UDP;
     let checksum = if udp { field::UDP_CHECKSUM } else { field::TCP_CHECKSUM };
     packet.change_transport_checksum(l4 + checksum, pseudo, plain, udp);

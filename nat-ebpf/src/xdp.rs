@@ -159,4 +159,14 @@ impl Packet for XdpPacket {
     }
 }
 
-hook!(XdpPacket, xdp_md, xdp_miss, xdp_judge, xdp_note_end, xdp_error, xdp_options, xdp_reply);
+hook!(
+    XdpPacket,
+    xdp_md,
+    xdp_miss,
+    xdp_unsolicited,
+    xdp_judge,
+    xdp_note_end,
+    xdp_error,
+    xdp_options,
+    xdp_reply
+);

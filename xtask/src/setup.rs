@@ -19,7 +19,7 @@ const COMPONENTS: [(&str, &str, &str); 4] = [
 ];
 
 /// A program and the Debian package that has it.
-const PROGRAMS: [(&str, &str); 12] = [
+const PROGRAMS: [(&str, &str); 13] = [
     ("curl", "curl"),
     ("ethtool", "ethtool"),
     ("ip", "iproute2"),
@@ -32,7 +32,11 @@ const PROGRAMS: [(&str, &str); 12] = [
     ("sysctl", "procps"),
     ("tcpdump", "tcpdump"),
     ("traceroute", "traceroute"),
+    ("turnserver", "coturn"),
 ];
+
+/// Packages that start a service on the host, and its name: the lab needs only the program.
+const SERVICES: [(&str, &str); 2] = [("nginx-light", "nginx"), ("coturn", "coturn")];
 
 /// Something this machine lacks.
 enum Missing {
@@ -162,8 +166,10 @@ fn programs() -> Result<()> {
     apt_get(&["update", "--quiet=2"])?;
     let install = ["install", "--yes", "--quiet=2", "--no-install-recommends"];
     apt_get(&[install.as_slice(), packages.as_slice()].concat())?;
-    if packages.contains(&"nginx-light") {
-        silence_nginx()?;
+    for (package, service) in SERVICES {
+        if packages.contains(&package) {
+            silence(service)?;
+        }
     }
     match missing_packages().as_slice() {
         [] => Ok(()),
@@ -184,13 +190,12 @@ fn apt_get(arguments: &[&str]) -> Result<()> {
     run::check(as_root("apt-get")?.arg("-oDPkg::Lock::Timeout=300").args(arguments))
 }
 
-/// The package starts a web server on port 80 of the host; the lab needs only the program.
-fn silence_nginx() -> Result<()> {
+fn silence(service: &str) -> Result<()> {
     if !Path::new("/run/systemd/system").exists() {
         return Ok(());
     }
-    println!("setup: switching off the system's nginx service, which came with the package");
-    run::check(as_root("systemctl")?.args(["disable", "--quiet", "--now", "nginx"]))
+    println!("setup: switching off the system's {service} service, which came with its package");
+    run::check(as_root("systemctl")?.args(["disable", "--quiet", "--now", service]))
 }
 
 fn as_root(program: &str) -> Result<Command> {

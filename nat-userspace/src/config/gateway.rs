@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
-use super::PerHost;
+use super::{Behaviour, PerHost};
 use crate::ports::Ports;
 
 /// An external address.
@@ -60,6 +60,9 @@ pub struct NatGateway {
     /// With which of its Elastic IPs a session begins to look for a port.
     #[serde(default)]
     pub strategy: Strategy,
+    /// How it maps and filters.
+    #[serde(default)]
+    pub behaviour: Behaviour,
     /// Sources with Elastic IPs of their own.
     #[serde(default)]
     pub sources: Vec<OwnElasticIps>,

@@ -1,5 +1,6 @@
 //! The second sieve: the values of one object at a time, from text to types.
 
+mod mapping;
 mod nacl;
 mod per_host;
 
@@ -207,6 +208,7 @@ impl Lower<'_> {
             elastic_ips: self.addresses(&object, &raw.elastic_ips),
             nacl_both_sides: raw.nacl_both_sides.unwrap_or(false),
             strategy: raw.strategy.unwrap_or_default(),
+            behaviour: self.behaviour(&object, raw),
             sources: self.sources(&object, &raw.sources),
             per_host: self.per_host(&object, raw),
         }

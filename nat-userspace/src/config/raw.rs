@@ -8,7 +8,7 @@ use toml::de::{DeString, DeTable, DeValue, ValueDeserializer};
 use super::error::Problem;
 use super::scalar::{List, Scalar};
 use super::source::{Report, Source, Span};
-use super::{Action, Arp, Mode, Strategy};
+use super::{Action, Arp, Filtering, Mapping, Mode, Strategy};
 
 /// A configuration file as it is written.
 #[derive(Default)]
@@ -84,6 +84,10 @@ pub(super) struct NatGateway {
     pub(super) elastic_ips: Spanned<Vec<Spanned<String>>>,
     pub(super) nacl_both_sides: Option<bool>,
     pub(super) strategy: Option<Strategy>,
+    pub(super) mapping: Option<Mapping>,
+    pub(super) filtering: Option<Spanned<Filtering>>,
+    pub(super) overload: Option<Spanned<bool>>,
+    pub(super) port_parity: Option<Spanned<bool>>,
     #[serde(default)]
     pub(super) sources: Vec<Spanned<OwnElasticIps>>,
     pub(super) max_sessions_per_host: Option<Spanned<i64>>,

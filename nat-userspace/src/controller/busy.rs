@@ -86,7 +86,7 @@ impl Busy {
             holders.iter().take(NAMED).map(|(host, ports)| format!("{host} ({ports})")).collect();
         tracing::warn!(
             elastic_ip = %remote.elastic_ip,
-            destination = %remote.remote,
+            destination = %remote.remote.map_or_else(|| "any".to_owned(), |remote| remote.to_string()),
             protocol = %protocol_name(remote.protocol),
             taken = remote.taken,
             ports,

@@ -10,6 +10,7 @@ use aya::maps::lpm_trie::Key;
 use nat_common::{
     config::{Ageing, Interface, SLOTS, VlanKey, slot},
     flow::{ENDING, OUTSIDE, UNJUDGED, raw},
+    mapping::is_mapping,
     nacl::{MAX_NACLS, MAX_PORT_RANGES},
     pool::{ElasticIpKey, MAX_ELASTIC_IPS, MAX_GATEWAYS, MAX_RANGES},
     route::{Prefix, SCOPE_BITS, scope},
@@ -84,6 +85,7 @@ impl Maps {
         let mut open: HashMap<u32, u64> = addresses.difference(&known).map(|address| (*address, 0)).collect();
         table::for_each(&self.flows, |flow| {
             if flow.zone != OUTSIDE
+                && !is_mapping(flow.protocol)
                 && let Some(sessions) = open.get_mut(&flow.address)
             {
                 *sessions += 1;

@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use nat_common::{
     flow::{self, FlowKey4},
+    mapping,
     memory::Words,
     ports::{self, BUCKET, PortMap, PortMap4, PortMapHead},
 };
@@ -27,8 +28,8 @@ const _: () = assert!(HEAD + FULL + TAKEN == MAP);
 pub struct BusyRemote {
     /// The Elastic IP.
     pub elastic_ip: Ipv4Addr,
-    /// The remote.
-    pub remote: SocketAddrV4,
+    /// The remote; `None`: all remotes, where ports are taken by mappings that do not depend on them.
+    pub remote: Option<SocketAddrV4>,
     /// IP protocol number.
     pub protocol: u8,
     /// Ports taken, as far as the port map knows.
@@ -145,8 +146,9 @@ impl BusyRemotes {
         let key = head.key;
         BusyRemote {
             elastic_ip: key.destination_address(),
-            remote: SocketAddrV4::new(flow::address(key.source), u16::from_be(key.source_port)),
-            protocol: key.protocol,
+            remote: (!mapping::is_mapping(key.protocol))
+                .then(|| SocketAddrV4::new(flow::address(key.source), u16::from_be(key.source_port))),
+            protocol: mapping::protocol_of(key.protocol),
             taken: head.taken as u32,
             searched: head.searched as u32,
             key,

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use nat_common::{
     flow::{OUTSIDE, raw},
+    mapping::is_mapping,
     table::GROUP_ENTRIES,
 };
 
@@ -40,7 +41,10 @@ impl Count {
         let end = self.groups.min(self.next.saturating_add(SLICE));
         let group = GROUP_ENTRIES as usize;
         for number in self.next as usize * group..end as usize * group {
-            let Some(flow) = self.mapping.flow(number).filter(|flow| flow.zone != OUTSIDE) else { continue };
+            let Some(flow) = self.mapping.flow(number) else { continue };
+            if flow.zone == OUTSIDE || is_mapping(flow.protocol) {
+                continue;
+            }
             if let Some(sessions) = self.sessions.get_mut(&flow.address) {
                 *sessions += 1;
             }

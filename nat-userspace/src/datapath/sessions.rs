@@ -8,6 +8,7 @@ use std::{
 use nat_common::{
     clock,
     flow::{self, Direction, FlowEntry4, FlowKey4},
+    mapping::is_mapping,
     protocol,
     tcp::{self, Phase},
 };
@@ -64,7 +65,8 @@ impl Session {
         let by_key = flows.iter().map(|flow| (flow.key(), *flow));
         let (outbound, inbound): (HashMap<_, _>, HashMap<_, _>) =
             by_key.partition(|(key, _)| key.direction() == Direction::Outbound);
-        let sessions = outbound.iter().map(|(key, entry)| {
+        let outbound = outbound.iter().filter(|(key, _)| !is_mapping(key.protocol));
+        let sessions = outbound.map(|(key, entry)| {
             let other = inbound.get(&entry.other_key(key)).copied().unwrap_or_default();
             join(key, entry, &other)
         });

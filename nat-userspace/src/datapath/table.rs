@@ -128,7 +128,7 @@ impl Mapping {
             entry.read_volatile()
         };
         // What was freed meanwhile has no key any more; and `spilled` is the group's.
-        (flow.is_flow() && flow.source != 0).then_some(FlowEntry4 { spilled: 0, ..flow })
+        (flow.is_flow() && (flow.source | flow.destination) != 0).then_some(FlowEntry4 { spilled: 0, ..flow })
     }
 
     /// The flow of `key`.

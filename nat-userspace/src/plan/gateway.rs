@@ -5,12 +5,13 @@ use std::{collections::BTreeMap, net::Ipv4Addr};
 use nat_common::{
     config::Role,
     flow::raw,
+    mapping::filtering,
     pool::{Choice, ElasticIp, Gateway, Lent, PortRange, strategy},
 };
 
 use super::{Plan, PlanError, find, is_shared, number_of, ports};
 use crate::{
-    config::{self, Arp, Config, Strategy},
+    config::{self, Arp, Behaviour, Config, Filtering, Mapping, Strategy},
     host::HostFacts,
     ports::Ports,
 };
@@ -48,7 +49,8 @@ impl Plan {
                 rss: 0,
                 ifindex: interface.index,
                 strategy: number_of_strategy(gateway.strategy),
-                spare: [0; 3],
+                filtering: number_of_filtering(gateway.behaviour.filtering),
+                spare: [0; 2],
             });
         }
         Ok(())
@@ -92,7 +94,23 @@ impl Plan {
 fn flags(gateway: &config::NatGateway) -> u8 {
     let both_sides = if gateway.nacl_both_sides { Gateway::NACL_BOTH_SIDES } else { 0 };
     let by_source = if gateway.sources.is_empty() { 0 } else { Gateway::BY_SOURCE };
-    both_sides | by_source
+    let Behaviour { mapping, overload, port_parity, .. } = gateway.behaviour;
+    let independent = match mapping {
+        Mapping::AddressAndPortDependent => 0,
+        Mapping::EndpointIndependent => Gateway::ENDPOINT_INDEPENDENT,
+    };
+    let overload = if overload { Gateway::OVERLOAD } else { 0 };
+    let parity = if port_parity { Gateway::PARITY } else { 0 };
+    both_sides | by_source | independent | overload | parity
+}
+
+/// The filtering as the data plane knows it.
+const fn number_of_filtering(chosen: Filtering) -> u8 {
+    match chosen {
+        Filtering::AddressAndPortDependent => filtering::BY_ENDPOINT,
+        Filtering::AddressDependent => filtering::BY_ADDRESS,
+        Filtering::EndpointIndependent => filtering::NONE,
+    }
 }
 
 /// The strategy as the data plane knows it.

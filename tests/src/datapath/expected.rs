@@ -16,6 +16,7 @@ pub struct Expected {
     reason: Option<DropReason>,
     opens: bool,
     refreshes: Option<Direction>,
+    also_refreshes: Option<Direction>,
     moves: Vec<(&'static str, u64)>,
     /// Next hops that the controller is asked to resolve: interface and address.
     pub(super) unresolved: Vec<(&'static str, Ipv4Addr)>,
@@ -39,6 +40,13 @@ pub fn inbound(frame: impl Into<Vec<u8>>) -> Expected {
 #[must_use]
 pub fn local(frame: impl Into<Vec<u8>>) -> Expected {
     forwarded(frame, ("local_packets", "local_bytes")).moves("hop_lookups", 1)
+}
+
+/// The packet leaves on an internal side, translated twice, through its sender's session.
+#[must_use]
+pub fn hairpin(frame: impl Into<Vec<u8>>) -> Expected {
+    let refreshes = Some(Direction::Outbound);
+    Expected { refreshes, ..forwarded(frame, ("hairpin_packets", "hairpin_bytes")) }
 }
 
 /// The packet is answered by this frame.
@@ -71,6 +79,7 @@ pub fn dropped(reason: DropReason) -> Expected {
         reason: Some(reason),
         opens: false,
         refreshes: None,
+        also_refreshes: None,
         moves: Vec::new(),
         unresolved: Vec::new(),
     }
@@ -117,6 +126,12 @@ impl Expected {
         Self { refreshes: None, ..self }
     }
 
+    /// The session of the host that gets it is refreshed too.
+    #[must_use]
+    pub fn refreshing_the_other(self) -> Self {
+        Self { also_refreshes: Some(Direction::Inbound), ..self }
+    }
+
     /// It leaves by the device that it came from.
     #[must_use]
     pub fn turned_round(self) -> Self {
@@ -149,7 +164,7 @@ impl Expected {
             add(packets, 1);
             add(bytes, if packets == "stack_packets" { sent.len() as u64 } else { length });
         }
-        for (counter, by) in &self.moves {
+        for (counter, by) in self.moves.iter().filter(|(_, by)| *by != 0) {
             add(counter, *by);
         }
         if let Some(reason) = self.reason {
@@ -159,7 +174,8 @@ impl Expected {
             }
         }
         change.opened = if self.opens { 2 } else { 0 };
-        change.refreshed.extend(self.refreshes.map(|direction| (direction, 1, length)));
+        let refreshed = self.refreshes.into_iter().chain(self.also_refreshes);
+        change.refreshed.extend(refreshed.map(|direction| (direction, 1, length)));
         change
     }
 }

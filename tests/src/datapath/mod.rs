@@ -14,7 +14,7 @@ mod rig;
 mod session;
 mod state;
 
-pub use expected::{Expected, dropped, inbound, local, outbound, refused, replied, stack};
+pub use expected::{Expected, dropped, hairpin, inbound, local, outbound, refused, replied, stack};
 pub use layout::Layout;
 pub use network::{
     ELASTIC_IP, EXTERNAL_ADDRESS, HOST, HOST_B, HOST_VLAN, INTERNAL_ADDRESS, INTERNAL_B_ADDRESS,

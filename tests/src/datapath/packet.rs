@@ -153,6 +153,12 @@ impl Packet {
         self.clone().destination(address, port).leaving(side.mac(), address, tag)
     }
 
+    /// How a packet to an Elastic IP leaves to another internal host: from one endpoint, to the other, one hop on.
+    #[must_use]
+    pub fn turned_round(&self, from: (Ipv4Addr, u16), to: (Ipv4Addr, u16)) -> Self {
+        self.clone().source(from.0, from.1).delivered(to.0, to.1)
+    }
+
     /// How a packet between two subnets leaves: as it is, one hop on.
     #[must_use]
     pub fn forwarded(&self) -> Self {

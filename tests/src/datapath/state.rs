@@ -14,8 +14,10 @@ use nat_userspace::datapath::Maps;
 pub struct State {
     counters: Counters,
     drops: Vec<u64>,
-    /// The flow table.
+    /// The flows of sessions.
     pub flows: HashMap<FlowKey4, FlowEntry4>,
+    /// What else the flow table holds: mappings that do not depend on the remote, and permissions.
+    pub mappings: HashMap<FlowKey4, FlowEntry4>,
 }
 
 /// What one packet did.
@@ -41,15 +43,13 @@ impl State {
     #[must_use]
     pub fn read(maps: &Maps) -> Self {
         let drops = DropReason::ALL.iter().map(|reason| maps.drops(*reason).expect("DROPS can be read"));
+        let entries = maps.flows().expect("FLOWS4 can be read").into_iter().map(|flow| (flow.key(), flow));
+        let (mappings, flows) = entries.partition(|(key, _)| key.protocol & 0x80 != 0);
         Self {
             counters: maps.counters().expect("COUNTERS can be read"),
             drops: drops.collect(),
-            flows: maps
-                .flows()
-                .expect("FLOWS4 can be read")
-                .into_iter()
-                .map(|flow| (flow.key(), flow))
-                .collect(),
+            flows,
+            mappings,
         }
     }
 
@@ -102,10 +102,11 @@ impl State {
     pub fn half_open(&self) -> Vec<FlowKey4> {
         let agrees = |(key, entry): &(&FlowKey4, &FlowEntry4)| {
             let other_key = entry.other_key(key);
-            let other = self.flows.get(&other_key);
+            let other = self.flows.get(&other_key).or_else(|| self.mappings.get(&other_key));
             other.is_some_and(|other| other.other_key(&other_key) == **key)
         };
-        self.flows.iter().filter(|flow| !agrees(flow)).map(|(key, _)| *key).collect()
+        let mappings = self.mappings.iter().filter(|(key, _)| key.protocol & 0xc0 != 0xc0);
+        self.flows.iter().chain(mappings).filter(|flow| !agrees(flow)).map(|(key, _)| *key).collect()
     }
 }
 

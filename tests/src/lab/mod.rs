@@ -11,6 +11,7 @@
 
 pub mod capture;
 pub mod check;
+pub mod coturn;
 pub mod frame;
 pub mod gateway;
 pub mod host;

@@ -24,6 +24,8 @@ pub struct Settings {
     pub routes: Vec<(&'static str, &'static str)>,
     /// Outbound rules of the private subnet's NACL that stand before its allow-all.
     pub outbound_rules: Vec<&'static str>,
+    /// Further fields of the NAT gateway, a line each.
+    pub gateway_fields: String,
     /// Text put at the end of the file.
     pub appendix: String,
 }
@@ -43,6 +45,7 @@ impl Settings {
             ports: None,
             routes: Vec::new(),
             outbound_rules: Vec::new(),
+            gateway_fields: String::new(),
             appendix: String::new(),
         }
     }
@@ -86,6 +89,14 @@ impl Settings {
     #[must_use]
     pub fn outbound_rule(mut self, rule: &'static str) -> Self {
         self.outbound_rules.push(rule);
+        self
+    }
+
+    /// Gives the NAT gateway a further field.
+    #[must_use]
+    pub fn gateway_option(mut self, field: &str) -> Self {
+        self.gateway_fields.push_str(field);
+        self.gateway_fields.push('\n');
         self
     }
 
@@ -162,8 +173,9 @@ interface = "{external}"
 name = "nat-a"
 subnet = "public-a"
 elastic_ips = [{elastic_ips}]
-
-"#
+{}
+"#,
+            self.gateway_fields
         )
     }
 

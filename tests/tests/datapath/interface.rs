@@ -22,7 +22,7 @@ super::tests![
     an_interface_that_the_configuration_does_not_know_reaches_the_host_alone,
     a_source_that_its_interface_cannot_have_is_refused,
     martians_are_refused,
-    an_elastic_ip_cannot_be_reached_from_inside,
+    an_elastic_ip_is_not_reached_from_inside_where_nobody_waits_for_it,
     a_refused_packet_leaves_a_sample_with_its_tuple,
 ];
 
@@ -196,12 +196,18 @@ fn martians_are_refused() {
     rig.expect(Internal, &from_group, dropped(Reason::Martian));
 }
 
-fn an_elastic_ip_cannot_be_reached_from_inside() {
+fn an_elastic_ip_is_not_reached_from_inside_where_nobody_waits_for_it() {
     let mut rig = Rig::standard();
     rig.establish(&udp(HOST, 5000, REMOTE, 53));
-    rig.expect(Internal, &udp(SECOND_HOST, 5000, ELASTIC_IP, PORT), dropped(Reason::Hairpin));
-    rig.expect(Internal, &tcp(HOST, 5000, ELASTIC_IP, PORT, SYN), dropped(Reason::Hairpin));
-    rig.expect(Internal, &echo_request(HOST, 5000, ELASTIC_IP), dropped(Reason::Hairpin));
+    for packet in [
+        udp(SECOND_HOST, 5000, ELASTIC_IP, 9),
+        tcp(HOST, 5000, ELASTIC_IP, 9, SYN),
+        echo_request(HOST, 5000, ELASTIC_IP),
+    ] {
+        let outcome = rig.send(Internal, &packet);
+        assert_eq!((outcome.verdict, outcome.frame), (Verdict::Drop, packet.frame()));
+    }
+    assert_eq!(rig.state().drops(), [("no_session", 3)].into());
 }
 
 fn a_refused_packet_leaves_a_sample_with_its_tuple() {

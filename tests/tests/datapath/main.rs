@@ -8,10 +8,12 @@ mod busy;
 mod choose;
 mod flow;
 mod forward;
+mod hairpin;
 mod host;
 mod icmp;
 mod interface;
 mod invariants;
+mod mapping;
 mod nacl;
 mod options;
 mod parse;
@@ -84,9 +86,11 @@ fn main() -> ExitCode {
         flow::trials(),
         forward::trials(),
         host::trials(),
+        hairpin::trials(),
         icmp::trials(),
         interface::trials(),
         invariants::trials(),
+        mapping::trials(),
         nacl::trials(),
         options::trials(),
         parse::trials(),

@@ -185,7 +185,7 @@ fn invariant_8_everything_refused_is_counted_and_seen(lab: &Lab) -> Result<()> {
     let refused = [
         ("nacl_outbound", Node::H1, sample::udp(H1, S1, b"denied")?),
         ("blackhole", Node::H1, sample::udp(H1, S2, b"nowhere")?),
-        ("hairpin", Node::H1, sample::udp(H1, ELASTIC_IP, b"to ourselves")?),
+        ("no_session", Node::H1, sample::udp(H1, ELASTIC_IP, b"to ourselves")?),
         ("protocol", Node::H1, sample::gre(H1, S1)?),
         ("not_opening", Node::H1, sample::tcp((H1, 4001), (S1, 80), |header| header.ack = true)?),
         ("source_not_in_subnet", Node::H1, sample::udp(Ipv4Addr::new(10, 0, 77, 7), S1, b"who?")?),

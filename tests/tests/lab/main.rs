@@ -7,6 +7,7 @@ mod baseline;
 mod bulk;
 mod clsact;
 mod control;
+mod discovery;
 mod drain;
 mod errors;
 mod fairness;
@@ -57,8 +58,19 @@ macro_rules! scenarios {
 use scenarios;
 
 /// Programs that the scenarios call.
-const TOOLS: [&str; 10] =
-    ["ip", "tc", "ethtool", "nft", "nginx", "curl", "ping", "traceroute", "setpriv", "sha256sum"];
+const TOOLS: [&str; 11] = [
+    "ip",
+    "tc",
+    "ethtool",
+    "nft",
+    "nginx",
+    "curl",
+    "ping",
+    "traceroute",
+    "setpriv",
+    "sha256sum",
+    "turnserver",
+];
 
 fn main() {
     sweep::prepare();
@@ -75,6 +87,7 @@ fn main() {
         clsact::scenarios(),
         policy::scenarios(),
         control::scenarios(),
+        discovery::scenarios(),
         drain::scenarios(),
         invariants::scenarios(),
         refusal::scenarios(),
