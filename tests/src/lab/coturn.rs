@@ -45,9 +45,9 @@ impl Coturn {
             &second,
         ];
         let process = host.spawn(&command)?;
-        let own = ["turnutils_stunclient", &first];
+        let last = format!("{SECOND}:3479");
         for _ in 0..100 {
-            if host.try_run(&own)?.success() {
+            if host.run(&["ss", "-lunH"])?.stdout.contains(&last) {
                 return Ok(Self { _process: process });
             }
             std::thread::sleep(Duration::from_millis(50));

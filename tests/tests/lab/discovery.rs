@@ -1,6 +1,8 @@
 //! An outside probe tells how the gateway behaves (RFC 5780), and it is as configured.
 
-use anyhow::{Result, ensure};
+use std::thread;
+
+use anyhow::{Result, anyhow, ensure};
 use natgw_tests::lab::coturn::{Coturn, discover};
 use natgw_tests::lab::natgw::Natgw;
 use natgw_tests::lab::settings::Settings;
@@ -49,17 +51,18 @@ fn with_one_arm_a_probe_finds_independent_mapping_and_filtering_and_a_hairpin(la
 fn probe(lab: &Lab, fields: &str, classes: (&str, &str), hairpin: bool) -> Result<()> {
     let coturn = Coturn::start(lab)?;
     let gateway = Natgw::start(lab, &Settings::of(lab.plan()).gateway_option(fields))?;
-    let mapping = discover(lab, &["-m"])?;
-    eprintln!("{mapping}");
-    ensure!(mapping.contains(&format!("NAT with {} Mapping!", classes.0)), "the probe says: {mapping}");
-    ensure!(mapping.contains("No ALG: Mapped == XOR-Mapped"), "the probe says: {mapping}");
-    let filtering = discover(lab, &["-f"])?;
-    eprintln!("{filtering}");
-    ensure!(filtering.contains(&format!("NAT with {} Filtering!", classes.1)), "the probe says: {filtering}");
-    let turned = discover(lab, &["-H"])?;
-    eprintln!("{turned}");
-    ensure!(turned.contains("successful hairpinning") == hairpin, "the probe says: {turned}");
-    gateway.stop()?;
-    drop(coturn);
+    let [mapping, filtering, turned] = thread::scope(|scope| {
+        ["-m", "-f", "-H"].map(|flag| scope.spawn(move || discover(lab, &[flag]))).map(|probe| probe.join())
+    });
+    let said = |answer: thread::Result<Result<String>>, expected: &str| -> Result<()> {
+        let answer = answer.map_err(|_| anyhow!("the probe panicked"))??;
+        ensure!(answer.contains(expected), "the probe does not say {expected:?} but: {answer}");
+        ensure!(answer.contains("No ALG: Mapped == XOR-Mapped"), "the probe says: {answer}");
+        Ok(())
+    };
+    said(mapping, &format!("NAT with {} Mapping!", classes.0))?;
+    said(filtering, &format!("NAT with {} Filtering!", classes.1))?;
+    said(turned, if hairpin { "successful hairpinning" } else { "STUN receive timeout" })?;
+    drop((gateway, coturn));
     Ok(())
 }
