@@ -10,10 +10,13 @@ use super::table::{Column, Row, number, table, text};
 use super::units::{bytes, duration, endpoint, grouped};
 use super::{output, reading};
 use crate::datapath::{Applied, Session, now};
-use crate::report::{self, FlowReport, NotFound};
+use crate::report::{self, FlowReport, MappingReport, NotFound};
 
 /// Lists sessions.
 pub(super) fn execute(pin_dir: &Path, args: &FlowsArgs) -> Result<ExitCode> {
+    if args.mappings {
+        return mappings(pin_dir, args);
+    }
     if args.json {
         let (applied, sessions) = read(pin_dir)?;
         output::print_json(&select(&applied, &sessions, args)?)?;
@@ -22,6 +25,20 @@ pub(super) fn execute(pin_dir: &Path, args: &FlowsArgs) -> Result<ExitCode> {
     output::watch(args.watch, || {
         let (applied, sessions) = read(pin_dir)?;
         Ok(for_people(&select(&applied, &sessions, args)?, sessions.len()))
+    })
+}
+
+/// Lists mappings.
+fn mappings(pin_dir: &Path, args: &FlowsArgs) -> Result<ExitCode> {
+    if args.json {
+        let (maps, applied) = reading::gateway(pin_dir)?;
+        output::print_json(&report::mappings(&applied, &maps.mappings()?, now()))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    output::watch(args.watch, || {
+        let (maps, applied) = reading::gateway(pin_dir)?;
+        let mappings = report::mappings(&applied, &maps.mappings()?, now());
+        Ok(format!("{}mappings: {}\n", table(&mappings), grouped(mappings.len() as u64)))
     })
 }
 
@@ -81,6 +98,30 @@ impl Row for FlowReport<'_> {
             bytes(self.bytes_out),
             grouped(self.packets_in),
             bytes(self.bytes_in),
+            self.nat_gateway.unwrap_or("-").to_owned(),
+            self.vpc.to_string(),
+        ]
+    }
+}
+
+impl Row for MappingReport<'_> {
+    const COLUMNS: &'static [Column] = &[
+        text("PROTOCOL"),
+        text("SOURCE"),
+        text("ELASTIC IP"),
+        number("SESSIONS"),
+        number("AGE"),
+        text("NAT GATEWAY"),
+        text("VPC"),
+    ];
+
+    fn cells(&self) -> Vec<String> {
+        vec![
+            self.protocol.name().to_owned(),
+            endpoint(self.source, self.source_port),
+            endpoint(self.elastic_ip, self.elastic_port),
+            grouped(self.sessions.into()),
+            duration(self.age_seconds),
             self.nat_gateway.unwrap_or("-").to_owned(),
             self.vpc.to_string(),
         ]

@@ -37,4 +37,4 @@ pub use maps::Maps;
 pub use pins::{Lock, Pins};
 pub use queue::QueueDriver;
 pub use rig::{LINES, Link, Redirect, Rig, map_memory};
-pub use sessions::{Flow, Session, milliseconds, now};
+pub use sessions::{Flow, Mapping, Session, milliseconds, now};

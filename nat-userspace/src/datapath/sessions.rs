@@ -8,7 +8,7 @@ use std::{
 use nat_common::{
     clock,
     flow::{self, Direction, FlowEntry4, FlowKey4},
-    mapping::is_mapping,
+    mapping::{is_mapping, protocol_of},
     protocol,
     tcp::{self, Phase},
 };
@@ -48,6 +48,23 @@ pub struct Session {
     pub outbound: Flow,
     /// What came in.
     pub inbound: Flow,
+}
+
+/// A mapping that does not depend on the remote. For ICMP the ports are identifiers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mapping {
+    /// IP protocol number.
+    pub protocol: u8,
+    /// The VPC, counted from 1.
+    pub zone: u8,
+    /// The private host.
+    pub internal: SocketAddrV4,
+    /// The Elastic IP and the port lent to it.
+    pub external: SocketAddrV4,
+    /// Sessions that keep it.
+    pub sessions: u32,
+    /// Tick of its beginning.
+    pub opened: u32,
 }
 
 impl Session {
@@ -99,6 +116,28 @@ impl Maps {
     /// [`DatapathError::Access`] if the kernel refuses.
     pub fn sessions(&self) -> Result<Vec<Session>, DatapathError> {
         Ok(Session::join(&self.flows()?))
+    }
+
+    /// Every mapping that does not depend on the remote, in no order.
+    ///
+    /// # Errors
+    /// [`DatapathError::Access`] if the kernel refuses.
+    pub fn mappings(&self) -> Result<Vec<Mapping>, DatapathError> {
+        let mut mappings = Vec::new();
+        table::for_each(&self.flows, |flow| {
+            let key = flow.key();
+            if is_mapping(key.protocol) && key.direction() == Direction::Outbound {
+                mappings.push(Mapping {
+                    protocol: protocol_of(key.protocol),
+                    zone: key.zone,
+                    internal: endpoint(key.source_address(), key.source_port),
+                    external: endpoint(flow::address(flow.address), flow.port),
+                    sessions: flow.packets,
+                    opened: flow.opened,
+                });
+            }
+        })?;
+        Ok(mappings)
     }
 
     /// Every flow as it stands in the table.

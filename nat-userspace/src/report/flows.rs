@@ -140,14 +140,14 @@ pub fn flows<'a>(applied: &'a Applied, sessions: &[Session], now: u32) -> Vec<Fl
 }
 
 /// What a session's numbers mean under the configuration in force.
-struct Names<'a> {
+pub(super) struct Names<'a> {
     applied: &'a Applied,
     timeouts: Timeouts,
     gateways: HashMap<Ipv4Addr, &'a str>,
 }
 
 impl<'a> Names<'a> {
-    fn of(applied: &'a Applied) -> Self {
+    pub(super) fn of(applied: &'a Applied) -> Self {
         let in_use = applied.config.nat_gateways.iter();
         let in_use = in_use
             .flat_map(|gateway| gateway.elastic_ips.iter().map(|address| (*address, gateway.name.as_str())));
@@ -167,7 +167,7 @@ impl<'a> Names<'a> {
             elastic_port: session.external.port(),
             destination: *session.remote.ip(),
             destination_port: session.remote.port(),
-            nat_gateway: self.gateways.get(session.external.ip()).copied(),
+            nat_gateway: self.gateway(*session.external.ip()),
             state: FlowState::of(session.phase),
             age_seconds: seconds_from_ticks(now.saturating_sub(session.opened)),
             idle_seconds: seconds_from_ticks(idle),
@@ -185,7 +185,12 @@ impl<'a> Names<'a> {
         self.timeouts.of(session.protocol, session.phase.unwrap_or(Phase::Established))
     }
 
-    fn vpc(&self, zone: u8) -> Cow<'a, str> {
+    /// The NAT gateway of an Elastic IP.
+    pub(super) fn gateway(&self, address: Ipv4Addr) -> Option<&'a str> {
+        self.gateways.get(&address).copied()
+    }
+
+    pub(super) fn vpc(&self, zone: u8) -> Cow<'a, str> {
         let vpc =
             usize::from(zone).checked_sub(1).and_then(|position| self.applied.config.vpcs.get(position));
         vpc.map_or_else(|| format!("zone {zone}").into(), |vpc| vpc.name.as_str().into())

@@ -60,6 +60,9 @@ fn probe(lab: &Lab, fields: &str, classes: (&str, &str), hairpin: bool) -> Resul
         ensure!(answer.contains("No ALG: Mapped == XOR-Mapped"), "the probe says: {answer}");
         Ok(())
     };
+    let mappings = gateway.json(&["flows", "--mappings"])?;
+    let is_listed = mappings.as_array().is_some_and(|mappings| !mappings.is_empty());
+    ensure!(is_listed == (classes.0 == INDEPENDENT), "flows --mappings lists {mappings}");
     said(mapping, &format!("NAT with {} Mapping!", classes.0))?;
     said(filtering, &format!("NAT with {} Filtering!", classes.1))?;
     said(turned, if hairpin { "successful hairpinning" } else { "STUN receive timeout" })?;
