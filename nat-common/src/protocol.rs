@@ -19,6 +19,10 @@ pub mod icmp {
     pub const PROHIBITED: u8 = 13;
     /// Echo request.
     pub const ECHO_REQUEST: u8 = 8;
+    /// Timestamp request.
+    pub const TIMESTAMP: u8 = 13;
+    /// Timestamp reply.
+    pub const TIMESTAMP_REPLY: u8 = 14;
     /// Time exceeded.
     pub const TIME_EXCEEDED: u8 = 11;
     /// Parameter problem.

@@ -37,6 +37,7 @@ mod reply;
 mod route;
 mod rss;
 mod stop;
+mod sum;
 mod table;
 mod tc;
 mod translate;

@@ -164,9 +164,9 @@ pub static SAMPLES: Array<DropSample> = Array::with_max_entries(DropReason::COUN
 pub static EVENTS: RingBuf = RingBuf::with_byte_size(RING_BYTES, 0);
 
 /// Bytes of the scratch buffer.
-pub const SCRATCH_BYTES: usize = 1_024;
+pub const SCRATCH_BYTES: usize = 2_048;
 
-/// The data plane's own: a quoted packet while its checksum is computed.
+/// The data plane's own: bytes of a packet while they are summed or walked through.
 #[map]
 pub static SCRATCH: PerCpuArray<[u8; SCRATCH_BYTES]> = PerCpuArray::with_max_entries(1, 0);
 

@@ -258,8 +258,8 @@ fn icmp<P: Packet>(packet: &P, parsed: &mut Parsed, room: usize) -> Result<Conte
     }
     parsed.icmp = nacl::service_of_icmp(icmp.kind, icmp.code);
     match icmp.kind {
-        icmp::ECHO_REQUEST => parsed.key.source_port = icmp.rest[0],
-        icmp::ECHO_REPLY => parsed.key.destination_port = icmp.rest[0],
+        icmp::ECHO_REQUEST | icmp::TIMESTAMP => parsed.key.source_port = icmp.rest[0],
+        icmp::ECHO_REPLY | icmp::TIMESTAMP_REPLY => parsed.key.destination_port = icmp.rest[0],
         icmp::UNREACHABLE | icmp::TIME_EXCEEDED | icmp::PARAMETER_PROBLEM => return Ok(Content::Error),
         _ => return Err(DropReason::IcmpType),
     }

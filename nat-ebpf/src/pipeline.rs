@@ -10,7 +10,7 @@ use nat_common::{
     config::{Role, slot},
     drop::DropReason,
     flow::{Direction, Hop, OUTSIDE},
-    protocol::{self, icmp::ECHO_REQUEST},
+    protocol::{self, icmp},
     route::Target,
     tcp,
 };
@@ -277,7 +277,7 @@ fn is_opening(parsed: &Parsed) -> bool {
     use tcp::header::{ACK, FIN, RST, SYN};
     match parsed.key.protocol {
         protocol::TCP => parsed.tcp_flags & (SYN | ACK | FIN | RST) == SYN,
-        protocol::ICMP => parsed.icmp >> 8 == u16::from(ECHO_REQUEST),
+        protocol::ICMP => matches!((parsed.icmp >> 8) as u8, icmp::ECHO_REQUEST | icmp::TIMESTAMP),
         _ => true,
     }
 }

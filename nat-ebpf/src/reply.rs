@@ -11,10 +11,11 @@ use crate::{
     clock,
     header::{self, Ethernet, Icmp, Ipv4, Vlan, field},
     interface,
-    maps::{ALLOWANCE, CONFIG, GENERATION, SCRATCH, SCRATCH_BYTES},
+    maps::{ALLOWANCE, CONFIG, GENERATION},
     packet::Packet,
     parse::Parsed,
     stop::Reply,
+    sum,
 };
 
 /// The longest ICMP error (RFC 1812 §4.3.2.3), and what of it is left for the quote.
@@ -90,39 +91,15 @@ fn sum_of_quote<P: Packet>(packet: &mut P, parsed: &Parsed, length: usize) -> Op
     let at = match parsed.key.protocol {
         protocol::TCP => field::TCP_CHECKSUM,
         protocol::UDP => field::UDP_CHECKSUM,
-        _ => return sum_of(packet, parsed.l3 as usize, length),
+        _ => return sum::of(packet, parsed.l3 as usize, length),
     };
     match packet.pending_checksum(parsed.l4 as usize + at) {
         Some(pseudo) => {
-            let sum = sum_of(packet, parsed.l3 as usize, (parsed.l4 - parsed.l3) as usize)?;
+            let sum = sum::of(packet, parsed.l3 as usize, (parsed.l4 - parsed.l3) as usize)?;
             Some(sum + u64::from(!pseudo))
         }
-        None => sum_of(packet, parsed.l3 as usize, length),
+        None => sum::of(packet, parsed.l3 as usize, length),
     }
-}
-
-/// The one's complement sum of `length` bytes from `offset` on.
-#[inline(always)]
-fn sum_of<P: Packet>(packet: &P, offset: usize, length: usize) -> Option<u64> {
-    let scratch = SCRATCH.get_ptr_mut(0)?;
-    // SAFETY: the entry is this CPU's own, 8-aligned as every map value, and large enough for the quote.
-    let (words, bytes) = unsafe { (&mut *scratch.cast::<[u32; SCRATCH_BYTES / 4]>(), &mut *scratch) };
-    let mut word = 0;
-    while word < QUOTE / 4 {
-        words[word] = 0;
-        word += 1;
-    }
-    if !packet.copy_out(offset, bytes, length) {
-        return None;
-    }
-    let mut sum = 0_u64;
-    word = 0;
-    while word < QUOTE / 4 {
-        // SAFETY: in bounds by the loop's condition; volatile because the helper wrote behind the compiler's back.
-        sum += u64::from(unsafe { (&raw const words[word]).read_volatile() });
-        word += 1;
-    }
-    Some(sum)
 }
 
 #[inline(always)]

@@ -11,12 +11,14 @@ mod forward;
 mod hairpin;
 mod host;
 mod icmp;
+mod icmp_checksum;
 mod interface;
 mod invariants;
 mod mapping;
 mod nacl;
 mod options;
 mod parse;
+mod query;
 mod random;
 mod reply;
 mod route;
@@ -88,12 +90,14 @@ fn main() -> ExitCode {
         host::trials(),
         hairpin::trials(),
         icmp::trials(),
+        icmp_checksum::trials(),
         interface::trials(),
         invariants::trials(),
         mapping::trials(),
         nacl::trials(),
         options::trials(),
         parse::trials(),
+        query::trials(),
         reply::trials(),
         route::trials(),
         rss::trials(),
