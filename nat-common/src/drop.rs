@@ -79,7 +79,7 @@ drop_reasons! {
     IcmpNoSession = "icmp_no_session",
     /// a source or destination that may not appear on the wire
     Martian = "martian",
-    /// an internal source that belongs to no subnet of its interface
+    /// a source that its interface cannot have: internal and in no subnet of it, or from outside an address of our own
     SourceNotInSubnet = "source_not_in_subnet",
     /// from outside, and addressed neither to an Elastic IP nor to the host
     NotForGateway = "not_for_gateway",

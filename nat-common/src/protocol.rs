@@ -13,6 +13,12 @@ pub mod icmp {
     pub const ECHO_REPLY: u8 = 0;
     /// Destination unreachable.
     pub const UNREACHABLE: u8 = 3;
+    /// Code of [`UNREACHABLE`]: no route to the destination's network.
+    pub const NETWORK_UNREACHABLE: u8 = 0;
+    /// Code of [`UNREACHABLE`]: a host on the last link does not answer.
+    pub const HOST_UNREACHABLE: u8 = 1;
+    /// Code of [`UNREACHABLE`]: a protocol that nobody serves.
+    pub const PROTOCOL_UNREACHABLE: u8 = 2;
     /// Code of [`UNREACHABLE`]: fragmentation needed and DF set.
     pub const FRAGMENTATION_NEEDED: u8 = 4;
     /// Code of [`UNREACHABLE`]: communication administratively prohibited (RFC 1812 §5.2.7.1).

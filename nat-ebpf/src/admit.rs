@@ -9,7 +9,14 @@ use nat_common::{
     route::{Subnet, Target},
 };
 
-use crate::{interface, maps::GATEWAYS, nacl, parse::Parsed, route, stop::Stop};
+use crate::{
+    interface,
+    maps::GATEWAYS,
+    nacl,
+    parse::Parsed,
+    route,
+    stop::{Reply, Stop},
+};
 
 /// Whether `nacl` lets the packet cross its subnet's border: `address` is the far side's (network order), `port` the
 /// port addressed (network order), in whose place an ICMP packet has its type and code.
@@ -67,7 +74,7 @@ pub fn leave(parsed: &Parsed, generation: u32, target: &mut Target) -> Result<()
         return Err(Stop::Drop(DropReason::NaclOutbound));
     }
     match route::target(subnet.route_table, destination, generation) {
-        None => Err(Stop::Drop(DropReason::NoRoute)),
+        None => Err(Stop::Reply(Reply::NetworkUnreachable(DropReason::NoRoute))),
         Some(found) if found.kind == Target::BLACKHOLE => Err(Stop::Drop(DropReason::Blackhole)),
         Some(found) => {
             *target = *found;
@@ -115,7 +122,7 @@ pub fn inside(parsed: &Parsed, zone: u8, internal: u32, port: u16, generation: u
 #[inline(always)]
 pub fn arrive(parsed: &Parsed, zone: u8, internal: u32, port: u16, generation: u32) -> Result<(), Stop> {
     let Some(subnet) = route::subnet(zone, internal, generation) else {
-        return Err(Stop::Drop(DropReason::NoRoute));
+        return Err(Stop::Reply(Reply::NetworkUnreachable(DropReason::NoRoute)));
     };
     if !allows(subnet.nacl, Direction::Inbound, parsed.key.source, port, parsed, generation) {
         return Err(Stop::Drop(DropReason::NaclInbound));

@@ -20,12 +20,11 @@ use crate::{
     flow::{self, Rewrite},
     forward,
     header::{self, Icmp, Ipv4, field, fold_wide},
-    interface,
+    interface, martian,
     packet::Packet,
     parse::Parsed,
     stop::{Reply, Stop},
-    sum,
-    translate,
+    sum, translate,
 };
 
 /// Bytes of an error that are read or written: its own header, then IP and TCP of the packet quoted, at their longest.
@@ -112,7 +111,7 @@ fn verify<P: Packet>(context: *mut P::Context, parsed: &Parsed, quote: &Quote) -
 /// Whether the error may pass, and where it goes: `query` asks for its hop. Not inlined, as above.
 #[inline(never)]
 fn admit(parsed: &Parsed, quote: &Quote, rewrite: &Rewrite, generation: u32, query: &mut Query) -> u64 {
-    Stop::encode(ask(parsed, quote, rewrite, generation).map(|asked| *query = asked))
+    Stop::encode(ask(parsed, quote, rewrite, generation).map(|asked| *query = asked).map_err(unanswered))
 }
 
 #[inline(always)]
@@ -128,6 +127,9 @@ fn ask(parsed: &Parsed, quote: &Quote, rewrite: &Rewrite, generation: u32) -> Re
         return Err(interface::host_or(DropReason::IcmpNoSession, parsed, generation));
     }
     if inbound {
+        if let Some(spoofed) = martian::outside(source, generation) {
+            return Err(Stop::Drop(spoofed));
+        }
         admit::inside(parsed, quote.vpc, rewrite.address, 0, generation)?;
         return Ok(Query::new(parsed, source, rewrite.address, false));
     }
@@ -147,7 +149,7 @@ fn ask(parsed: &Parsed, quote: &Quote, rewrite: &Rewrite, generation: u32) -> Re
     Ok(Query::new(parsed, source, destination, false))
 }
 
-/// Takes the reply out of a stop: errors are not answered.
+/// Takes the reply out of a stop: errors are not answered (RFC 1812 §4.3.2.7).
 #[inline(always)]
 fn unanswered(stop: Stop) -> Stop {
     match stop {
@@ -193,7 +195,8 @@ fn quote<P: Packet>(packet: &P, parsed: &Parsed) -> Option<Quote> {
     }
     // A checksum that the packet has and the program cannot write would be left wrong.
     let checksum_end = transport_at + field::TCP_CHECKSUM + 2;
-    let has_checksum = checksum_end <= parsed.l3 as usize + parsed.length as usize && checksum_end <= quoted_end;
+    let has_checksum =
+        checksum_end <= parsed.l3 as usize + parsed.length as usize && checksum_end <= quoted_end;
     if ip.protocol == protocol::TCP && has_checksum && packet.read::<u16>(checksum_end - 2).is_none() {
         return None;
     }

@@ -26,6 +26,7 @@ mod interface;
 mod log;
 mod mapping;
 mod maps;
+mod martian;
 mod nacl;
 mod opening;
 mod options;

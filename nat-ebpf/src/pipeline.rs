@@ -26,6 +26,7 @@ use crate::{
     interface,
     mapping::{self, Answer},
     maps::GENERATION,
+    martian::{self, is_martian},
     packet::Packet,
     parse::{self, Content, Parsed},
     route,
@@ -198,6 +199,9 @@ pub fn unsolicited<P: Packet>(
     generation: u32,
     rewrite: &mut Rewrite,
 ) -> Result<(), Stop> {
+    if let Some(spoofed) = martian::outside(parsed.key.source, generation) {
+        return Err(interface::host_or(spoofed, parsed, generation));
+    }
     let destination = parsed.key.destination;
     let number = interface::gateway_of(destination, generation);
     let Some(gateway) = number.and_then(|number| admit::gateway(number, generation)) else {
@@ -280,11 +284,4 @@ fn is_opening(parsed: &Parsed) -> bool {
         protocol::ICMP => matches!((parsed.icmp >> 8) as u8, icmp::ECHO_REQUEST | icmp::TIMESTAMP),
         _ => true,
     }
-}
-
-/// Whether an address may not appear on the wire (RFC 1812 §5.3.7): "this network", loopback, class E.
-#[inline(always)]
-fn is_martian(address: u32) -> bool {
-    let first = u32::from_be(address) >> 24;
-    first == 0 || first == 127 || first >= 224
 }

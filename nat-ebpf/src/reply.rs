@@ -12,6 +12,7 @@ use crate::{
     header::{self, Ethernet, Icmp, Ipv4, Vlan, field},
     interface,
     maps::{ALLOWANCE, CONFIG, GENERATION},
+    martian::is_martian,
     packet::Packet,
     parse::Parsed,
     stop::Reply,
@@ -33,7 +34,7 @@ pub fn send<P: Packet>(context: *mut P::Context, parsed: &Parsed, reply: Reply) 
     let generation = GENERATION.get(0).copied().unwrap_or_default();
     let Some(role) = interface::role(parsed.ifindex, slot(generation)) else { return Err(refused) };
     let source = if parsed.key.zone == OUTSIDE { role.external_address } else { role.internal_address };
-    if source == 0 || !is_due(parsed) || !is_allowed(generation) {
+    if source == 0 || !is_due(parsed, reply, generation) || !is_allowed(generation) {
         return Err(refused);
     }
     let Some(ethernet) = packet.read::<Ethernet>(0) else { return Err(refused) };
@@ -57,10 +58,13 @@ pub fn send<P: Packet>(context: *mut P::Context, parsed: &Parsed, reply: Reply) 
 
 /// Whether the packet is one that may be answered with an error (RFC 1812 §4.3.2.7).
 #[inline(always)]
-fn is_due(parsed: &Parsed) -> bool {
-    let source = u32::from_be(parsed.key.source);
-    let first = source >> 24;
-    !parsed.group && first != 0 && first != 127 && first < 224
+fn is_due(parsed: &Parsed, reply: Reply, generation: u32) -> bool {
+    if reply.is_for_inside() && parsed.key.zone == OUTSIDE {
+        return false;
+    }
+    // A broadcast address of the gateway's links is among the host's own; neither is a single host's.
+    let source = parsed.key.source;
+    !parsed.group && !is_martian(source) && !interface::is_host(source, generation)
 }
 
 /// Whether this CPU may send another error in this tick (RFC 1812 §4.3.2.8).
@@ -127,6 +131,9 @@ fn message(reply: Reply, sum_of_quote: u64) -> Icmp {
         Reply::TimeExceeded => (icmp::TIME_EXCEEDED, 0, 0),
         Reply::FragmentationNeeded(mtu) => (icmp::UNREACHABLE, icmp::FRAGMENTATION_NEEDED, mtu.to_be()),
         Reply::Prohibited(_) => (icmp::UNREACHABLE, icmp::PROHIBITED, 0),
+        Reply::NetworkUnreachable(_) => (icmp::UNREACHABLE, icmp::NETWORK_UNREACHABLE, 0),
+        Reply::HostUnreachable(_) => (icmp::UNREACHABLE, icmp::HOST_UNREACHABLE, 0),
+        Reply::ProtocolUnreachable(_) => (icmp::UNREACHABLE, icmp::PROTOCOL_UNREACHABLE, 0),
     };
     let sum = sum_of_quote + u64::from(u16::from_ne_bytes([kind, code])) + u64::from(mtu);
     Icmp { kind, code, checksum: !header::fold_wide(sum), rest: [0, mtu] }

@@ -22,6 +22,7 @@ mod query;
 mod random;
 mod reply;
 mod route;
+mod router;
 mod rss;
 mod table;
 mod traffic;
@@ -100,6 +101,7 @@ fn main() -> ExitCode {
         query::trials(),
         reply::trials(),
         route::trials(),
+        router::trials(),
         rss::trials(),
         table::trials(),
         translate::trials(),
