@@ -101,6 +101,25 @@ pub fn hop<P: Packet>(
     Ok(())
 }
 
+/// The MTU of the path from `source` to `destination` (both network order), or `unknown` where the kernel has none.
+#[inline(never)]
+pub fn path_mtu<P: Packet>(context: *mut P::Context, source: u32, destination: u32, unknown: u16) -> u16 {
+    // SAFETY: as for `hop`.
+    let mut parameters: bpf_fib_lookup = unsafe { core::mem::zeroed() };
+    parameters.family = AF_INET;
+    parameters.ifindex = LOOPBACK;
+    // Zero would ask for no MTU at all.
+    parameters.__bindgen_anon_1.tot_len = 1;
+    parameters.__bindgen_anon_3.ipv4_src = source;
+    parameters.__bindgen_anon_4.ipv4_dst = destination;
+    // SAFETY: as for `hop`; with success the helper has put the MTU there.
+    unsafe {
+        let size = size_of::<bpf_fib_lookup>() as i32;
+        let answer = lookup(context.cast(), &raw mut parameters, size, 0) as u32;
+        if answer == BPF_FIB_LKUP_RET_SUCCESS { parameters.__bindgen_anon_1.mtu_result } else { unknown }
+    }
+}
+
 /// What the kernel's answer means to the sender: what its own forwarding would say of the types of routes.
 #[inline(always)]
 const fn no_way(answer: u32) -> Stop {

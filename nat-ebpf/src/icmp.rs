@@ -15,7 +15,7 @@ use nat_common::{
 };
 
 use crate::{
-    admit,
+    admit, amend,
     fib::{self, Query},
     flow::{self, Rewrite},
     forward,
@@ -74,6 +74,10 @@ pub fn error<P: Packet>(
     fib::hop::<P>(context, &query, generation, &mut rewrite.hop).map_err(unanswered)?;
     forward::frame(&mut P::attach(context), parsed, &rewrite.hop)?;
     // ---- everything above looks, everything below writes ----
+    if rewrite.address != 0 && amend::is_numbered(parsed) {
+        // What it quotes keeps the number that it left with: nobody knows which one it came with.
+        amend::number::<P>(context, parsed, rewrite.address);
+    }
     write::<P>(context, parsed, &quote, rewrite);
     Ok(())
 }

@@ -168,6 +168,13 @@ pub static EVENTS: RingBuf = RingBuf::with_byte_size(RING_BYTES, 0);
 #[map]
 pub static UNANSWERED: LruHashMap<Neighbour, u32> = LruHashMap::with_max_entries(MAX_UNANSWERED, 0);
 
+/// Counts of identifications, a power of two.
+pub const MAX_IDENTIFICATIONS: u32 = 1_024;
+
+/// Written by the data plane: how many identifications were taken toward the remotes that share a count.
+#[map]
+pub static IDENTIFICATIONS: Array<u64> = Array::with_max_entries(MAX_IDENTIFICATIONS, 0);
+
 /// Bytes of the scratch buffer.
 pub const SCRATCH_BYTES: usize = 2_048;
 

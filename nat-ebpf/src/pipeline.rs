@@ -16,7 +16,7 @@ use nat_common::{
 };
 
 use crate::{
-    admit, allocate, choose,
+    admit, allocate, amend, choose,
     count::Own,
     fib::{self, Query},
     flow::{self, Rewrite},
@@ -85,6 +85,9 @@ pub fn run<P: Hook>(packet: &mut P, parsed: &mut Parsed, own: Own) -> Result<For
     if rewrite.address == 0 {
         translate::lower_ttl(packet, parsed, Delta::NONE);
     } else {
+        if amend::concerns(parsed) {
+            packet.amend(parsed, &rewrite, generation);
+        }
         translate::session(packet, parsed, rewrite.address, rewrite.port);
     }
     forward::stamp(packet, parsed, &rewrite.hop);

@@ -12,9 +12,11 @@ mod hairpin;
 mod host;
 mod icmp;
 mod icmp_checksum;
+mod identification;
 mod interface;
 mod invariants;
 mod mapping;
+mod mss;
 mod nacl;
 mod options;
 mod parse;
@@ -92,9 +94,11 @@ fn main() -> ExitCode {
         hairpin::trials(),
         icmp::trials(),
         icmp_checksum::trials(),
+        identification::trials(),
         interface::trials(),
         invariants::trials(),
         mapping::trials(),
+        mss::trials(),
         nacl::trials(),
         options::trials(),
         parse::trials(),
