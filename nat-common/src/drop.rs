@@ -59,7 +59,7 @@ drop_reasons! {
     SourceRoute = "source_route",
     /// a fragment
     Fragment = "fragment",
-    /// a protocol other than TCP, UDP and ICMP
+    /// a protocol that is not translated, by this NAT gateway or by any
     Protocol = "protocol",
     /// the packet ends before its TCP, UDP or ICMP header does
     TransportTruncated = "transport_truncated",

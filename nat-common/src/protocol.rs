@@ -7,6 +7,18 @@ pub const TCP: u8 = 6;
 /// UDP.
 pub const UDP: u8 = 17;
 
+/// Generic routing encapsulation (RFC 2784).
+pub const GRE: u8 = 47;
+/// IPsec's encapsulating security payload (RFC 4303).
+pub const ESP: u8 = 50;
+
+/// Whether a protocol that natgw knows has no ports: its session is one of addresses alone.
+#[inline(always)]
+#[must_use]
+pub const fn is_port_less(protocol: u8) -> bool {
+    matches!(protocol, GRE | ESP)
+}
+
 /// ICMP types and codes (RFC 792, RFC 1191).
 pub mod icmp {
     /// Echo reply.

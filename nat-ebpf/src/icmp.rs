@@ -207,6 +207,7 @@ fn quote<P: Packet>(packet: &P, parsed: &Parsed) -> Option<Quote> {
     let (source_port, destination_port) = match ip.protocol {
         // The first 4 bytes of TCP and UDP are the ports.
         protocol::TCP | protocol::UDP => (u16::from_ne_bytes([first.kind, first.code]), first.checksum),
+        protocol::GRE | protocol::ESP => (0, 0),
         protocol::ICMP if matches!(first.kind, ECHO_REQUEST | TIMESTAMP) => (first.rest[0], 0),
         protocol::ICMP if matches!(first.kind, ECHO_REPLY | TIMESTAMP_REPLY) => (0, first.rest[0]),
         _ => return None,
@@ -269,6 +270,7 @@ fn embedded<P: Packet>(packet: &P, parsed: &Parsed, quote: &Quote, rewrite: &Rew
             let at = transport + field::UDP_CHECKSUM;
             change = change.and(update(packet, at, |checksum| address.and(port).apply_udp(checksum)));
         }
+        protocol::GRE | protocol::ESP => {}
         _ => {
             packet.write(transport + field::IDENTIFIER, rewrite.port);
             let at = transport + field::ICMP_CHECKSUM;

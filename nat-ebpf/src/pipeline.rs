@@ -71,7 +71,10 @@ pub fn run<P: Hook>(packet: &mut P, parsed: &mut Parsed, own: Own) -> Result<For
     }
     parsed.key.zone = zone(role, parsed, generation);
     let mut rewrite = Rewrite::default();
-    if content == Content::Error {
+    if content != Content::Session {
+        if content == Content::Other {
+            return Err(admit::other_protocol(parsed, generation));
+        }
         packet.error(parsed, generation, &mut rewrite)?;
         forward::stamp(packet, parsed, &rewrite.hop);
         return Ok(Forward { way: way(parsed, &rewrite), hop: rewrite.hop });
@@ -202,7 +205,10 @@ pub fn unsolicited<P: Packet>(
     generation: u32,
     rewrite: &mut Rewrite,
 ) -> Result<(), Stop> {
-    if let Some(spoofed) = martian::outside(parsed.key.source, generation) {
+    // What has an origin was turned round here, and has an Elastic IP for its source.
+    if rewrite.origin().0 == 0
+        && let Some(spoofed) = martian::outside(parsed.key.source, generation)
+    {
         return Err(interface::host_or(spoofed, parsed, generation));
     }
     let destination = parsed.key.destination;

@@ -66,6 +66,9 @@ pub struct NatGateway {
     /// Sources with Elastic IPs of their own.
     #[serde(default)]
     pub sources: Vec<OwnElasticIps>,
+    /// Protocols without ports that it translates: each toward one remote for one host on an Elastic IP.
+    #[serde(default)]
+    pub port_less: Vec<PortLess>,
     /// What the MSS of TCP connections may be at most.
     #[serde(default)]
     pub mss_clamp: MssClamp,
@@ -96,6 +99,16 @@ pub enum Strategy {
     RoundRobin,
     /// The one with the fewest sessions
     LeastUsed,
+}
+
+/// A protocol without ports that can be translated. Its sessions are those of addresses alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PortLess {
+    /// Generic routing encapsulation, protocol 47.
+    Gre,
+    /// IPsec's encapsulating security payload, protocol 50.
+    Esp,
 }
 
 /// What the MSS that both ends of a TCP connection announce may be at most. It is only ever lowered.

@@ -3,6 +3,7 @@
 mod mapping;
 mod nacl;
 mod per_host;
+mod translation;
 
 use std::collections::HashSet;
 use std::fmt::Display;
@@ -18,8 +19,8 @@ use super::raw::{self, Document};
 use super::scalar::{List, Scalar};
 use super::source::{Report, Source};
 use super::{
-    Config, DEFAULT_DRAIN, DEFAULT_NACL, ElasticIp, MssClamp, NatGateway, OwnElasticIps, Route, RouteTable,
-    Subnet, Target, Timeouts, Vpc,
+    Config, DEFAULT_DRAIN, DEFAULT_NACL, ElasticIp, NatGateway, OwnElasticIps, Route, RouteTable, Subnet,
+    Target, Timeouts, Vpc,
 };
 use crate::ports::Ports;
 
@@ -210,17 +211,10 @@ impl Lower<'_> {
             strategy: raw.strategy.unwrap_or_default(),
             behaviour: self.behaviour(&object, raw),
             sources: self.sources(&object, &raw.sources),
+            port_less: self.port_less(&object, &raw.port_less),
             mss_clamp: self.mss_clamp(&object, &raw.mss_clamp),
             per_host: self.per_host(&object, raw),
         }
-    }
-
-    fn mss_clamp(&mut self, object: &str, value: &Option<Spanned<Scalar>>) -> MssClamp {
-        let Some(value) = value else { return MssClamp::Off };
-        value.get_ref().mss_clamp().unwrap_or_else(|(message, remedy)| {
-            self.report.add(value.span(), object, message, remedy);
-            MssClamp::Off
-        })
     }
 
     fn sources(&mut self, object: &str, raw: &[Spanned<raw::OwnElasticIps>]) -> Vec<OwnElasticIps> {

@@ -11,7 +11,7 @@ use nat_common::{
 
 use super::{Plan, PlanError, find, is_shared, number_of, ports};
 use crate::{
-    config::{self, Arp, Behaviour, Config, Filtering, Mapping, MssClamp, Strategy},
+    config::{self, Arp, Behaviour, Config, Filtering, Mapping, MssClamp, PortLess, Strategy},
     host::HostFacts,
     ports::Ports,
 };
@@ -52,7 +52,7 @@ impl Plan {
                 filtering: number_of_filtering(gateway.behaviour.filtering),
                 spare: [0; 2],
                 mss: mss(gateway.mss_clamp),
-                port_less: 0,
+                port_less: port_less(&gateway.port_less),
                 spare_end: 0,
             });
         }
@@ -114,6 +114,15 @@ const fn number_of_filtering(chosen: Filtering) -> u8 {
         Filtering::AddressDependent => filtering::BY_ADDRESS,
         Filtering::EndpointIndependent => filtering::NONE,
     }
+}
+
+/// The protocols without ports as the data plane knows them.
+fn port_less(protocols: &[PortLess]) -> u8 {
+    let bit = |protocol: &PortLess| match protocol {
+        PortLess::Gre => Gateway::GRE,
+        PortLess::Esp => Gateway::ESP,
+    };
+    protocols.iter().map(bit).fold(0, |bits, bit| bits | bit)
 }
 
 /// The limit of the MSS as the data plane knows it.

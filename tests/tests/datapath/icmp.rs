@@ -233,7 +233,7 @@ fn a_quote_that_cannot_be_read_is_refused() {
         quotes.push(changed(packet, |ip| ip[0] = 0x44));
         quotes.push(changed(packet, |ip| ip[0] = 0x46));
         quotes.push(changed(packet, |ip| ip[0] = 0x4f));
-        quotes.push(changed(packet, |ip| ip[9] = 47));
+        quotes.push(changed(packet, |ip| ip[9] = 132));
         let second = packet
             .clone()
             .with(|packet| packet.ip.fragment_offset = IpFragOffset::try_new(1).expect("13 bits"));

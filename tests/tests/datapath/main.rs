@@ -20,6 +20,7 @@ mod mss;
 mod nacl;
 mod options;
 mod parse;
+mod protocol;
 mod query;
 mod random;
 mod reply;
@@ -102,6 +103,7 @@ fn main() -> ExitCode {
         nacl::trials(),
         options::trials(),
         parse::trials(),
+        protocol::trials(),
         query::trials(),
         reply::trials(),
         route::trials(),
