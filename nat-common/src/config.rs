@@ -47,7 +47,7 @@ pub struct Timeouts {
     pub tcp_transitory: u32,
     /// TCP, after both FINs or a RST.
     pub tcp_closing: u32,
-    /// UDP.
+    /// UDP, and protocols without ports.
     pub udp: u32,
     /// ICMP queries.
     pub icmp: u32,
@@ -64,7 +64,7 @@ impl Timeouts {
             (protocol::TCP, Phase::Opening) => self.tcp_transitory,
             (protocol::TCP, Phase::Established | Phase::HalfClosed) => self.tcp_established,
             (protocol::TCP, Phase::Closing) => self.tcp_closing,
-            (protocol::UDP, _) => self.udp,
+            (protocol::UDP | protocol::GRE | protocol::ESP, _) => self.udp,
             _ => self.icmp,
         }
     }

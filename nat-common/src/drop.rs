@@ -59,7 +59,7 @@ drop_reasons! {
     SourceRoute = "source_route",
     /// a fragment
     Fragment = "fragment",
-    /// a protocol other than TCP, UDP and ICMP
+    /// a protocol that is not translated, by this NAT gateway or by any
     Protocol = "protocol",
     /// the packet ends before its TCP, UDP or ICMP header does
     TransportTruncated = "transport_truncated",
@@ -67,21 +67,25 @@ drop_reasons! {
     TcpHeaderLength = "tcp_header_length",
     /// a UDP length below 8 bytes or beyond the packet
     UdpLength = "udp_length",
-    /// an ICMP message that is neither an echo nor a translatable error
+    /// an ICMP message that is neither echo nor timestamp nor a translatable error
     IcmpType = "icmp_type",
-    /// an ICMP error whose quoted packet cannot be read
+    /// an ICMP error whose quoted packet cannot be read, or with more than 1,500 bytes
     IcmpQuote = "icmp_quote",
+    /// an ICMP error with a wrong checksum
+    IcmpChecksum = "icmp_checksum",
+    /// an ICMP error that quotes an IP header with a wrong checksum
+    IcmpQuoteChecksum = "icmp_quote_checksum",
     /// an ICMP error about a packet that belongs to no session
     IcmpNoSession = "icmp_no_session",
     /// a source or destination that may not appear on the wire
     Martian = "martian",
-    /// an internal source that belongs to no subnet of its interface
+    /// a source that its interface cannot have: internal and in no subnet of it, or from outside an address of our own
     SourceNotInSubnet = "source_not_in_subnet",
     /// from outside, and addressed neither to an Elastic IP nor to the host
     NotForGateway = "not_for_gateway",
     /// from outside to an Elastic IP, without a session
     NoSession = "no_session",
-    /// outbound, without a session, and no beginning of one: TCP without SYN, an echo reply
+    /// outbound, without a session, and no beginning of one: TCP without SYN, an answer to a ping
     NotOpening = "not_opening",
     /// a NACL's outbound rules deny it
     NaclOutbound = "nacl_outbound",

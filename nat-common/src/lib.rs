@@ -21,6 +21,7 @@ pub mod host;
 pub mod mapping;
 pub mod memory;
 pub mod nacl;
+pub mod neighbour;
 pub mod pool;
 pub mod ports;
 pub mod protocol;

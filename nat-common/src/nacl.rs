@@ -34,11 +34,15 @@ pub enum Class {
     Udp,
     /// ICMP.
     Icmp,
+    /// GRE.
+    Gre,
+    /// ESP.
+    Esp,
 }
 
 impl Class {
     /// Every class.
-    pub const ALL: [Self; 3] = [Self::Tcp, Self::Udp, Self::Icmp];
+    pub const ALL: [Self; 5] = [Self::Tcp, Self::Udp, Self::Icmp, Self::Gre, Self::Esp];
 
     /// The class of a protocol that natgw translates.
     #[inline(always)]
@@ -47,6 +51,8 @@ impl Class {
         match protocol {
             protocol::TCP => Self::Tcp,
             protocol::UDP => Self::Udp,
+            protocol::GRE => Self::Gre,
+            protocol::ESP => Self::Esp,
             _ => Self::Icmp,
         }
     }
@@ -58,6 +64,8 @@ impl Class {
             Self::Tcp => protocol::TCP,
             Self::Udp => protocol::UDP,
             Self::Icmp => protocol::ICMP,
+            Self::Gre => protocol::GRE,
+            Self::Esp => protocol::ESP,
         }
     }
 }
@@ -102,7 +110,7 @@ impl Verdict {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct NaclList {
     /// By [`Class`]; [`Verdict::DEPENDS`] sends to `NACL_PREFIXES`.
-    pub uniform: [Verdict; 3],
+    pub uniform: [Verdict; 5],
     /// Always zero.
     pub spare: u16,
 }
@@ -138,7 +146,7 @@ pub const fn list(nacl: u16, direction: crate::flow::Direction) -> u32 {
 #[inline(always)]
 #[must_use]
 pub const fn scope_number(list: u32, class: Class) -> u32 {
-    list * 4 + class as u32
+    list * 8 + class as u32
 }
 
 /// The value that stands for an ICMP type and code where TCP and UDP have a port.
@@ -163,8 +171,8 @@ mod tests {
 
     #[test]
     fn every_list_and_class_has_a_scope_of_its_own() {
-        let last = scope_number(MAX_NACLS * 2 - 1, Class::Icmp);
+        let last = scope_number(MAX_NACLS * 2 - 1, Class::Esp);
         assert!(last < 1 << 16);
-        assert_ne!(scope_number(3, Class::Icmp), scope_number(4, Class::Tcp));
+        assert_ne!(scope_number(3, Class::Esp), scope_number(4, Class::Tcp));
     }
 }

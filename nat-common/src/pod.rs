@@ -1,7 +1,8 @@
 //! `aya::Pod` for everything user space reads from or writes to maps.
 
 use crate::{
-    bench, block, config, counter, drop, event, flow, host, nacl, pool, ports, rig, route, rss, table,
+    bench, block, config, counter, drop, event, flow, host, nacl, neighbour, pool, ports, rig, route, rss,
+    table,
 };
 
 macro_rules! pod {
@@ -35,6 +36,7 @@ pod!(
     nacl::NaclList,
     nacl::PortRange,
     nacl::PortRanges,
+    neighbour::Neighbour,
     pool::Choice,
     pool::ElasticIp,
     pool::ElasticIpKey,

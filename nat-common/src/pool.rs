@@ -31,6 +31,12 @@ pub struct Gateway {
     pub filtering: u8,
     /// Always zero.
     pub spare: [u8; 2],
+    /// The largest MSS that passes in a SYN, [`Gateway::MSS_OF_PATH`], or 0 for any.
+    pub mss: u16,
+    /// Protocols without ports that it translates: [`Gateway::GRE`], [`Gateway::ESP`].
+    pub port_less: u8,
+    /// Always zero.
+    pub spare_end: u8,
 }
 
 impl Gateway {
@@ -50,6 +56,13 @@ impl Gateway {
     pub const OVERLOAD: u8 = 64;
     /// External ports are even where internal ports are, and below 1024 where those are, if there is such a port.
     pub const PARITY: u8 = 128;
+
+    /// Of `mss`: what fits the path's MTU.
+    pub const MSS_OF_PATH: u16 = 1;
+    /// Of `port_less`: GRE.
+    pub const GRE: u8 = 1;
+    /// Of `port_less`: ESP.
+    pub const ESP: u8 = 2;
 
     /// The Elastic IPs of whoever has none of their own.
     #[inline(always)]

@@ -2,7 +2,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-/// Prefixes `SUBNETS` can hold, both slots together.
+/// Private subnets that both slots together can hold; `SUBNETS` holds each twice.
 pub const MAX_SUBNETS: u32 = 4_096;
 /// Prefixes `ROUTES4` can hold, both slots together.
 pub const MAX_ROUTES: u32 = 131_072;

@@ -211,6 +211,18 @@ impl Search {
         true
     }
 
+    /// The index of the next Elastic IP; `None` after all of them.
+    #[inline(always)]
+    pub const fn next_elastic_ip(&mut self) -> Option<u32> {
+        if self.left == 0 {
+            return None;
+        }
+        self.left -= 1;
+        let index = self.first + self.next;
+        self.next = if self.next + 1 >= self.count { 0 } else { self.next + 1 };
+        Some(index)
+    }
+
     /// The number of the port map in use.
     #[inline(always)]
     #[must_use]
@@ -390,13 +402,7 @@ fn next_range<W: World>(world: &mut W) -> bool {
 /// address known to have no free port is passed by.
 #[inline(always)]
 fn next_address<W: World>(world: &mut W) -> bool {
-    let search = world.search();
-    if search.left == 0 {
-        return false;
-    }
-    search.left -= 1;
-    let index = search.first + search.next;
-    search.next = if search.next + 1 >= search.count { 0 } else { search.next + 1 };
+    let Some(index) = world.search().next_elastic_ip() else { return false };
     let Some(lent) = world.lent(index) else { return false };
     world.turn_to(lent.address);
     let number = world.find_map();

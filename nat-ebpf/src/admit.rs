@@ -3,13 +3,20 @@
 use nat_common::{
     config::slot,
     drop::DropReason,
-    flow::{Direction, FlowKey4},
+    flow::{Direction, FlowKey4, OUTSIDE},
     pool::{Gateway, MAX_GATEWAYS},
     protocol,
     route::{Subnet, Target},
 };
 
-use crate::{interface, maps::GATEWAYS, nacl, parse::Parsed, route, stop::Stop};
+use crate::{
+    interface,
+    maps::GATEWAYS,
+    nacl,
+    parse::Parsed,
+    route,
+    stop::{Reply, Stop},
+};
 
 /// Whether `nacl` lets the packet cross its subnet's border: `address` is the far side's (network order), `port` the
 /// port addressed (network order), in whose place an ICMP packet has its type and code.
@@ -67,12 +74,52 @@ pub fn leave(parsed: &Parsed, generation: u32, target: &mut Target) -> Result<()
         return Err(Stop::Drop(DropReason::NaclOutbound));
     }
     match route::target(subnet.route_table, destination, generation) {
-        None => Err(Stop::Drop(DropReason::NoRoute)),
+        None => Err(Stop::Reply(Reply::NetworkUnreachable(DropReason::NoRoute))),
         Some(found) if found.kind == Target::BLACKHOLE => Err(Stop::Drop(DropReason::Blackhole)),
         Some(found) => {
             *target = *found;
             Ok(())
         }
+    }
+}
+
+/// What becomes of a protocol that is never translated: the stack takes what is for the host, and an internal sender whose
+/// packet might leave otherwise is told (RFC 1812 §5.2.7.1).
+#[inline(always)]
+pub fn other_protocol(parsed: &Parsed, generation: u32) -> Stop {
+    match Stop::decode(protocol_stop(parsed, generation)) {
+        Err(stop) => stop,
+        Ok(()) => Stop::Drop(DropReason::Protocol),
+    }
+}
+
+/// Global, as [`crate::nacl`] explains.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn protocol_stop(parsed: *const Parsed, generation: u32) -> u64 {
+    // SAFETY: callers pass a reference; the verifier asks for the check against null.
+    let Some(parsed) = (unsafe { parsed.as_ref() }) else {
+        return Stop::encode(Err(Stop::Drop(DropReason::NotConfigured)));
+    };
+    if interface::is_host(parsed.key.destination, generation) {
+        return Stop::encode(Err(Stop::Stack));
+    }
+    if parsed.key.zone == OUTSIDE {
+        return Stop::encode(Err(Stop::Drop(DropReason::Protocol)));
+    }
+    match source(parsed, generation) {
+        Ok(_) => Stop::encode(Err(Stop::Reply(Reply::ProtocolUnreachable(DropReason::Protocol)))),
+        Err(_) => Stop::encode(Err(Stop::Drop(DropReason::SourceNotInSubnet))),
+    }
+}
+
+/// Whether the NAT gateway does not translate the packet's protocol.
+#[inline(always)]
+fn is_foreign(parsed: &Parsed, gateway: &Gateway) -> bool {
+    match parsed.key.protocol {
+        protocol::GRE => gateway.port_less & Gateway::GRE == 0,
+        protocol::ESP => gateway.port_less & Gateway::ESP == 0,
+        _ => false,
     }
 }
 
@@ -88,6 +135,9 @@ pub fn outside(parsed: &Parsed, gateway: &Gateway, generation: u32) -> Result<()
     if !allows(nacl, Direction::Outbound, destination, destination_port, parsed, generation) {
         return Err(Stop::Drop(DropReason::NaclOutbound));
     }
+    if is_foreign(parsed, gateway) {
+        return Err(Stop::Reply(Reply::ProtocolUnreachable(DropReason::Protocol)));
+    }
     Ok(())
 }
 
@@ -100,6 +150,9 @@ pub fn inside(parsed: &Parsed, zone: u8, internal: u32, port: u16, generation: u
     let Some(gateway) = number.and_then(|number| gateway(number, generation)) else {
         return Err(Stop::Drop(DropReason::NoSession));
     };
+    if is_foreign(parsed, gateway) {
+        return Err(Stop::Drop(DropReason::Protocol));
+    }
     let nacl = gateway.nacl;
     if !allows(nacl, Direction::Inbound, source, destination_port, parsed, generation) {
         return Err(Stop::Drop(DropReason::NaclInbound));
@@ -115,7 +168,7 @@ pub fn inside(parsed: &Parsed, zone: u8, internal: u32, port: u16, generation: u
 #[inline(always)]
 pub fn arrive(parsed: &Parsed, zone: u8, internal: u32, port: u16, generation: u32) -> Result<(), Stop> {
     let Some(subnet) = route::subnet(zone, internal, generation) else {
-        return Err(Stop::Drop(DropReason::NoRoute));
+        return Err(Stop::Reply(Reply::NetworkUnreachable(DropReason::NoRoute)));
     };
     if !allows(subnet.nacl, Direction::Inbound, parsed.key.source, port, parsed, generation) {
         return Err(Stop::Drop(DropReason::NaclInbound));

@@ -2,15 +2,22 @@
 
 use aya_ebpf::{
     bindings::{
-        BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_SUCCESS, bpf_fib_lookup,
+        BPF_FIB_LKUP_RET_BLACKHOLE, BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_NO_NEIGH,
+        BPF_FIB_LKUP_RET_PROHIBIT, BPF_FIB_LKUP_RET_SUCCESS, BPF_FIB_LKUP_RET_UNREACHABLE, bpf_fib_lookup,
     },
     helpers::generated::bpf_fib_lookup as lookup,
 };
-use nat_common::{config::slot, drop::DropReason, event::Event, flow::Hop};
+use nat_common::{
+    config::slot,
+    drop::DropReason,
+    event::Event,
+    flow::Hop,
+    neighbour::{Neighbour, UNANSWERED_LIFETIME},
+};
 
 use crate::{
-    count, hops, interface,
-    maps::EVENTS,
+    clock, count, hops, interface,
+    maps::{EVENTS, UNANSWERED},
     packet::Packet,
     parse::Parsed,
     stop::{Reply, Stop},
@@ -69,8 +76,7 @@ pub fn hop<P: Packet>(
         unsafe { lookup(context.cast(), &raw mut parameters, size_of::<bpf_fib_lookup>() as i32, 0) } as u32;
     if answer == BPF_FIB_LKUP_RET_NO_NEIGH {
         // SAFETY: the helper has put the next hop's address there.
-        ask_to_resolve(parameters.ifindex, unsafe { parameters.__bindgen_anon_4.ipv4_dst });
-        return Err(Stop::Drop(DropReason::NoNeighbour));
+        return Err(no_neighbour(parameters.ifindex, unsafe { parameters.__bindgen_anon_4.ipv4_dst }));
     }
     if answer == BPF_FIB_LKUP_RET_FRAG_NEEDED {
         // SAFETY: with this answer the helper has put the MTU there.
@@ -79,18 +85,65 @@ pub fn hop<P: Packet>(
         return Err(if query.atomic { Stop::Reply(reply) } else { Stop::Drop(DropReason::TooBig) });
     }
     if answer != BPF_FIB_LKUP_RET_SUCCESS {
-        return Err(Stop::Drop(DropReason::Unreachable));
+        return Err(no_way(answer));
     }
     let role = interface::role(parameters.ifindex, slot(generation));
-    let Some(role) = role else { return Err(Stop::Drop(DropReason::Unreachable)) };
+    let Some(role) = role else {
+        return Err(Stop::Reply(Reply::NetworkUnreachable(DropReason::Unreachable)));
+    };
     if (query.external && !role.is_external()) || (!query.external && role.zone == 0) {
-        return Err(Stop::Drop(DropReason::Unreachable));
+        return Err(Stop::Reply(Reply::NetworkUnreachable(DropReason::Unreachable)));
     }
     hop.destination = parameters.dmac;
     hop.source = parameters.smac;
     hop.device = u32::from(role.vlan) << 20 | role.device;
     hops::remember(query, generation, hop);
     Ok(())
+}
+
+/// The MTU of the path from `source` to `destination` (both network order), or `unknown` where the kernel has none.
+#[inline(never)]
+pub fn path_mtu<P: Packet>(context: *mut P::Context, source: u32, destination: u32, unknown: u16) -> u16 {
+    // SAFETY: as for `hop`.
+    let mut parameters: bpf_fib_lookup = unsafe { core::mem::zeroed() };
+    parameters.family = AF_INET;
+    parameters.ifindex = LOOPBACK;
+    // Zero would ask for no MTU at all.
+    parameters.__bindgen_anon_1.tot_len = 1;
+    parameters.__bindgen_anon_3.ipv4_src = source;
+    parameters.__bindgen_anon_4.ipv4_dst = destination;
+    // SAFETY: as for `hop`; with success the helper has put the MTU there.
+    unsafe {
+        let size = size_of::<bpf_fib_lookup>() as i32;
+        let answer = lookup(context.cast(), &raw mut parameters, size, 0) as u32;
+        if answer == BPF_FIB_LKUP_RET_SUCCESS { parameters.__bindgen_anon_1.mtu_result } else { unknown }
+    }
+}
+
+/// What the kernel's answer means to the sender: what its own forwarding would say of the types of routes.
+#[inline(always)]
+const fn no_way(answer: u32) -> Stop {
+    match answer {
+        BPF_FIB_LKUP_RET_BLACKHOLE => Stop::Drop(DropReason::Unreachable),
+        BPF_FIB_LKUP_RET_UNREACHABLE => Stop::Reply(Reply::HostUnreachable(DropReason::Unreachable)),
+        BPF_FIB_LKUP_RET_PROHIBIT => Stop::Reply(Reply::Prohibited(DropReason::Unreachable)),
+        _ => Stop::Reply(Reply::NetworkUnreachable(DropReason::Unreachable)),
+    }
+}
+
+/// The next hop's MAC address is missing: the controller is asked to resolve it, and its sender told if that was in vain
+/// before (RFC 1812 §4.3.3.1).
+#[inline(always)]
+fn no_neighbour(ifindex: u32, address: u32) -> Stop {
+    ask_to_resolve(ifindex, address);
+    let since = UNANSWERED.get_ptr(Neighbour { ifindex, address });
+    // SAFETY: a word of a map value.
+    match since.map(|since| unsafe { since.read_volatile() }) {
+        Some(since) if clock::now().wrapping_sub(since) <= UNANSWERED_LIFETIME => {
+            Stop::Reply(Reply::HostUnreachable(DropReason::NoNeighbour))
+        }
+        _ => Stop::Drop(DropReason::NoNeighbour),
+    }
 }
 
 /// Tells the controller that a next hop's MAC address is missing.

@@ -192,6 +192,8 @@ const _: () = assert!(ETHERNET == 14 && IPV4 == 20 && size_of::<Tcp>() == 20 && 
 
 /// Offsets of the fields that translation writes.
 pub mod field {
+    /// IPv4: identification.
+    pub const IDENTIFICATION: usize = 4;
     /// IPv4: TTL and protocol, one checksummed word.
     pub const TTL: usize = 8;
     /// IPv4: header checksum.

@@ -39,6 +39,9 @@ pub trait Hook: Packet {
     /// [`crate::options::check`].
     fn check_options(&mut self, offset: usize, length: usize) -> Result<(), Stop>;
 
+    /// [`crate::amend::amend`].
+    fn amend(&mut self, parsed: &Parsed, rewrite: &Rewrite, generation: u32);
+
     /// [`crate::reply::send`].
     fn reply(&mut self, parsed: &Parsed, reply: Reply) -> Result<(), Stop>;
 }
@@ -51,7 +54,8 @@ pub const NOTHING: Result<(), Stop> = Err(Stop::Drop(DropReason::NotConfigured))
 macro_rules! hook {
     (
         $packet:ty, $context:ty,
-        $miss:ident, $unsolicited:ident, $judge:ident, $note_end:ident, $error:ident, $options:ident, $reply:ident
+        $miss:ident, $unsolicited:ident, $judge:ident, $note_end:ident, $error:ident, $options:ident, $amend:ident,
+        $reply:ident
     ) => {
         impl crate::hook::Hook for $packet {
             #[inline(always)]
@@ -102,6 +106,12 @@ macro_rules! hook {
                 let result = Stop::decode($options(self.context, offset as u32, length as u32));
                 *self = Self::attach(self.context);
                 result
+            }
+
+            #[inline(always)]
+            fn amend(&mut self, parsed: &Parsed, rewrite: &Rewrite, generation: u32) {
+                $amend(self.context, parsed, rewrite, generation);
+                *self = Self::attach(self.context);
             }
 
             #[inline(always)]
@@ -192,6 +202,20 @@ macro_rules! hook {
         extern "C" fn $options(context: *mut $context, offset: u32, length: u32) -> u64 {
             let checked = crate::options::check::<$packet>(context, offset as usize, length as usize);
             Stop::encode(checked.map_err(Stop::Drop))
+        }
+
+        #[unsafe(no_mangle)]
+        extern "C" fn $amend(
+            context: *mut $context,
+            parsed: *const Parsed,
+            rewrite: *const Rewrite,
+            generation: u32,
+        ) -> u64 {
+            // SAFETY: as above.
+            if let (Some(parsed), Some(rewrite)) = (unsafe { (parsed.as_ref(), rewrite.as_ref()) }) {
+                crate::amend::amend::<$packet>(context, parsed, rewrite, generation);
+            }
+            0
         }
 
         #[unsafe(no_mangle)]

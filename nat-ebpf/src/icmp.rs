@@ -9,22 +9,22 @@ use nat_common::{
     flow::{Direction, FlowKey4, OUTSIDE},
     protocol::{
         self,
-        icmp::{ECHO_REPLY, ECHO_REQUEST},
+        icmp::{ECHO_REPLY, ECHO_REQUEST, TIMESTAMP, TIMESTAMP_REPLY},
     },
     route::Target,
 };
 
 use crate::{
-    admit,
+    admit, amend,
     fib::{self, Query},
     flow::{self, Rewrite},
     forward,
-    header::{self, Icmp, Ipv4, field},
-    interface,
+    header::{self, Icmp, Ipv4, field, fold_wide},
+    interface, martian,
     packet::Packet,
     parse::Parsed,
     stop::{Reply, Stop},
-    translate,
+    sum, translate,
 };
 
 /// Bytes of an error that are read or written: its own header, then IP and TCP of the packet quoted, at their longest.
@@ -40,6 +40,8 @@ struct Quote {
     transport: u16,
     /// The VPC of the session that it belongs to.
     vpc: u8,
+    /// Whether so much is quoted that a TCP checksum would be among it.
+    has_checksum: bool,
 }
 
 /// Translates an ICMP error, or says why not. `rewrite` takes the hop.
@@ -50,11 +52,10 @@ pub fn error<P: Packet>(
     generation: u32,
     rewrite: &mut Rewrite,
 ) -> Result<(), Stop> {
-    let mut packet = P::attach(context);
-    packet.reach(parsed.l4 as usize + QUOTED);
-    let Some(mut quote) = quote(&packet, parsed) else {
+    let mut quote = Quote::default();
+    if !read_quote::<P>(context, parsed, &mut quote) {
         return Err(interface::host_or(DropReason::IcmpQuote, parsed, generation));
-    };
+    }
     match flow::seek(&quote.key, rewrite) {
         Some(_) if quote.key.zone != OUTSIDE => quote.vpc = quote.key.zone,
         // SAFETY: map values stay readable while the program runs; one byte cannot tear.
@@ -67,9 +68,16 @@ pub fn error<P: Packet>(
         // Never an error about an error (RFC 1812 §4.3.2.7).
         return Err(Stop::Drop(Reply::TimeExceeded.otherwise()));
     }
+    if quote.vpc != 0 {
+        Stop::decode(verify::<P>(context, parsed, &quote))?;
+    }
     fib::hop::<P>(context, &query, generation, &mut rewrite.hop).map_err(unanswered)?;
-    forward::frame(&mut packet, parsed, &rewrite.hop)?;
+    forward::frame(&mut P::attach(context), parsed, &rewrite.hop)?;
     // ---- everything above looks, everything below writes ----
+    if rewrite.address != 0 && amend::is_numbered(parsed) {
+        // What it quotes keeps the number that it left with: nobody knows which one it came with.
+        amend::number::<P>(context, parsed, rewrite.address);
+    }
     write::<P>(context, parsed, &quote, rewrite);
     Ok(())
 }
@@ -85,10 +93,29 @@ fn write<P: Packet>(context: *mut P::Context, parsed: &Parsed, quote: &Quote, re
     embedded(&packet, parsed, quote, rewrite);
 }
 
+/// Whether the checksums of the error and of the IP header that it quotes are right (RFC 5508 REQ-3). That of the quoted
+/// transport header is nobody's business here: it may cover more than is quoted. Not inlined, as above.
+#[inline(never)]
+fn verify<P: Packet>(context: *mut P::Context, parsed: &Parsed, quote: &Quote) -> u64 {
+    let packet = P::attach(context);
+    let (l3, l4) = (parsed.l3 as usize, parsed.l4 as usize);
+    let Some(sum) = sum::of(&packet, l4, parsed.length as usize - (l4 - l3)) else {
+        return Stop::encode(Err(Stop::Drop(DropReason::IcmpQuote)));
+    };
+    if fold_wide(sum) != 0xffff {
+        return Stop::encode(Err(Stop::Drop(DropReason::IcmpChecksum)));
+    }
+    let header = usize::from(quote.transport - quote.ip);
+    match sum::of(&packet, l3 + usize::from(quote.ip), header) {
+        Some(sum) if fold_wide(sum) == 0xffff => Stop::encode(Ok(())),
+        _ => Stop::encode(Err(Stop::Drop(DropReason::IcmpQuoteChecksum))),
+    }
+}
+
 /// Whether the error may pass, and where it goes: `query` asks for its hop. Not inlined, as above.
 #[inline(never)]
 fn admit(parsed: &Parsed, quote: &Quote, rewrite: &Rewrite, generation: u32, query: &mut Query) -> u64 {
-    Stop::encode(ask(parsed, quote, rewrite, generation).map(|asked| *query = asked))
+    Stop::encode(ask(parsed, quote, rewrite, generation).map(|asked| *query = asked).map_err(unanswered))
 }
 
 #[inline(always)]
@@ -104,6 +131,9 @@ fn ask(parsed: &Parsed, quote: &Quote, rewrite: &Rewrite, generation: u32) -> Re
         return Err(interface::host_or(DropReason::IcmpNoSession, parsed, generation));
     }
     if inbound {
+        if let Some(spoofed) = martian::outside(source, generation) {
+            return Err(Stop::Drop(spoofed));
+        }
         admit::inside(parsed, quote.vpc, rewrite.address, 0, generation)?;
         return Ok(Query::new(parsed, source, rewrite.address, false));
     }
@@ -123,7 +153,7 @@ fn ask(parsed: &Parsed, quote: &Quote, rewrite: &Rewrite, generation: u32) -> Re
     Ok(Query::new(parsed, source, destination, false))
 }
 
-/// Takes the reply out of a stop: errors are not answered.
+/// Takes the reply out of a stop: errors are not answered (RFC 1812 §4.3.2.7).
 #[inline(always)]
 fn unanswered(stop: Stop) -> Stop {
     match stop {
@@ -132,8 +162,22 @@ fn unanswered(stop: Stop) -> Stop {
     }
 }
 
-/// Reads the quoted packet: its IP header with whatever options, and the 8 bytes of transport that every error
-/// carries (RFC 792).
+/// Reads the quoted packet, if it can be read. Not inlined, as above.
+#[inline(never)]
+fn read_quote<P: Packet>(context: *mut P::Context, parsed: &Parsed, into: &mut Quote) -> bool {
+    let mut packet = P::attach(context);
+    packet.reach(parsed.l4 as usize + QUOTED);
+    match quote(&packet, parsed) {
+        Some(quote) => {
+            *into = quote;
+            true
+        }
+        None => false,
+    }
+}
+
+/// The quoted packet: its IP header with whatever options, and the 8 bytes of transport that every error carries
+/// (RFC 792).
 #[inline(always)]
 fn quote<P: Packet>(packet: &P, parsed: &Parsed) -> Option<Quote> {
     let ip_at = parsed.l4 as usize + header::ICMP;
@@ -148,17 +192,24 @@ fn quote<P: Packet>(packet: &P, parsed: &Parsed) -> Option<Quote> {
     if transport_at + size_of::<Icmp>() > parsed.l3 as usize + parsed.length as usize {
         return None;
     }
+    // What follows the quoted packet is padding (RFC 4884 §3), and none of its fields.
+    let quoted_end = ip_at + usize::from(u16::from_be(ip.total_length));
+    if transport_at + size_of::<Icmp>() > quoted_end {
+        return None;
+    }
     // A checksum that the packet has and the program cannot write would be left wrong.
-    let checksum_at = transport_at + field::TCP_CHECKSUM;
-    let has_checksum = checksum_at + 2 <= parsed.l3 as usize + parsed.length as usize;
-    if ip.protocol == protocol::TCP && has_checksum && packet.read::<u16>(checksum_at).is_none() {
+    let checksum_end = transport_at + field::TCP_CHECKSUM + 2;
+    let has_checksum =
+        checksum_end <= parsed.l3 as usize + parsed.length as usize && checksum_end <= quoted_end;
+    if ip.protocol == protocol::TCP && has_checksum && packet.read::<u16>(checksum_end - 2).is_none() {
         return None;
     }
     let (source_port, destination_port) = match ip.protocol {
         // The first 4 bytes of TCP and UDP are the ports.
         protocol::TCP | protocol::UDP => (u16::from_ne_bytes([first.kind, first.code]), first.checksum),
-        protocol::ICMP if first.kind == ECHO_REQUEST => (first.rest[0], 0),
-        protocol::ICMP if first.kind == ECHO_REPLY => (0, first.rest[0]),
+        protocol::GRE | protocol::ESP => (0, 0),
+        protocol::ICMP if matches!(first.kind, ECHO_REQUEST | TIMESTAMP) => (first.rest[0], 0),
+        protocol::ICMP if matches!(first.kind, ECHO_REPLY | TIMESTAMP_REPLY) => (0, first.rest[0]),
         _ => return None,
     };
     let key = FlowKey4 {
@@ -171,7 +222,8 @@ fn quote<P: Packet>(packet: &P, parsed: &Parsed) -> Option<Quote> {
         spare: [0; 2],
     };
     let l3 = parsed.l3 as usize;
-    Some(Quote { key, ip: (ip_at - l3) as u16, transport: (transport_at - l3) as u16, vpc: 0 })
+    let (ip, transport) = ((ip_at - l3) as u16, (transport_at - l3) as u16);
+    Some(Quote { key, ip, transport, vpc: 0, has_checksum })
 }
 
 /// The error's own IP header.
@@ -190,7 +242,6 @@ fn outer<P: Packet>(packet: &P, parsed: &Parsed, address: u32) {
 fn embedded<P: Packet>(packet: &P, parsed: &Parsed, quote: &Quote, rewrite: &Rewrite) {
     let (ip, transport): (usize, usize) =
         ((parsed.l3 + quote.ip).into(), (parsed.l3 + quote.transport).into());
-    let end = parsed.l3 as usize + parsed.length as usize;
     // The quoted packet went the other way: its source is our destination.
     let (old_address, old_port, address_at, port_at) = match parsed.key.direction() {
         Direction::Outbound => {
@@ -209,7 +260,7 @@ fn embedded<P: Packet>(packet: &P, parsed: &Parsed, quote: &Quote, rewrite: &Rew
         protocol::TCP => {
             packet.write(transport + port_at, rewrite.port);
             // Most quotes end before the TCP checksum.
-            if transport + field::TCP_CHECKSUM + 2 <= end {
+            if quote.has_checksum {
                 let at = transport + field::TCP_CHECKSUM;
                 change = change.and(update(packet, at, |checksum| address.and(port).apply(checksum)));
             }
@@ -219,6 +270,7 @@ fn embedded<P: Packet>(packet: &P, parsed: &Parsed, quote: &Quote, rewrite: &Rew
             let at = transport + field::UDP_CHECKSUM;
             change = change.and(update(packet, at, |checksum| address.and(port).apply_udp(checksum)));
         }
+        protocol::GRE | protocol::ESP => {}
         _ => {
             packet.write(transport + field::IDENTIFIER, rewrite.port);
             let at = transport + field::ICMP_CHECKSUM;

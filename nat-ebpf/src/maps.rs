@@ -3,7 +3,7 @@
 use aya_ebpf::{
     bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
     macros::map,
-    maps::{Array, DevMap, HashMap, LpmTrie, PerCpuArray, RingBuf},
+    maps::{Array, DevMap, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf},
 };
 use nat_common::{
     block::{Base, Holder, MAX_BASES, MAX_HOLDERS, NUMBERS, Position, Rules},
@@ -14,6 +14,7 @@ use nat_common::{
     flow::FlowKey4,
     host::{Limits, MAX_RECORDS, Record},
     nacl::{MAX_NACLS, MAX_PORT_RANGES, MAX_PREFIXES, NaclList, PortRange as NaclPorts, PortRanges},
+    neighbour::{MAX_UNANSWERED, Neighbour},
     pool::{
         Choice, ElasticIp, ElasticIpKey, Gateway, Lent, MAX_ELASTIC_IPS, MAX_GATEWAYS, MAX_RANGES,
         MAX_SOURCES, PortRange,
@@ -55,9 +56,9 @@ pub static VLANS: HashMap<VlanKey, u32> = HashMap::with_max_entries(MAX_VLANS, B
 #[map]
 pub static LOCALS: HashMap<[u8; 16], u8> = HashMap::with_max_entries(MAX_LOCALS, BPF_F_NO_PREALLOC);
 
-/// Private subnets by slot, VPC and prefix.
+/// Private subnets by slot, VPC and prefix, and those of all VPCs once more under zone [`nat_common::flow::OUTSIDE`].
 #[map]
-pub static SUBNETS: LpmTrie<Prefix, Subnet> = LpmTrie::with_max_entries(MAX_SUBNETS, BPF_F_NO_PREALLOC);
+pub static SUBNETS: LpmTrie<Prefix, Subnet> = LpmTrie::with_max_entries(2 * MAX_SUBNETS, BPF_F_NO_PREALLOC);
 
 /// Routes by slot, route table and prefix.
 #[map]
@@ -163,10 +164,21 @@ pub static SAMPLES: Array<DropSample> = Array::with_max_entries(DropReason::COUN
 #[map]
 pub static EVENTS: RingBuf = RingBuf::with_byte_size(RING_BYTES, 0);
 
-/// Bytes of the scratch buffer.
-pub const SCRATCH_BYTES: usize = 1_024;
+/// Next hops that do not answer, and since when.
+#[map]
+pub static UNANSWERED: LruHashMap<Neighbour, u32> = LruHashMap::with_max_entries(MAX_UNANSWERED, 0);
 
-/// The data plane's own: a quoted packet while its checksum is computed.
+/// Counts of identifications, a power of two.
+pub const MAX_IDENTIFICATIONS: u32 = 1_024;
+
+/// Written by the data plane: how many identifications were taken toward the remotes that share a count.
+#[map]
+pub static IDENTIFICATIONS: Array<u64> = Array::with_max_entries(MAX_IDENTIFICATIONS, 0);
+
+/// Bytes of the scratch buffer.
+pub const SCRATCH_BYTES: usize = 2_048;
+
+/// The data plane's own: bytes of a packet while they are summed or walked through.
 #[map]
 pub static SCRATCH: PerCpuArray<[u8; SCRATCH_BYTES]> = PerCpuArray::with_max_entries(1, 0);
 

@@ -35,6 +35,7 @@ pub fn allows(
 
 /// A global function: the verifier looks at it once, not anew on every path that leads to it.
 #[unsafe(no_mangle)]
+#[inline(never)]
 extern "C" fn nacl_ports_allow(scope: u32, address: u32, service: u16, slot: u32) -> u32 {
     let Some(ranges) = NACL_PREFIXES.get(Key::new(SCOPE_BITS + 32, Prefix { scope, address })) else {
         return 0;

@@ -10,6 +10,7 @@ use nat_common::{
     mapping,
     pool::{Gateway, Lent, MAX_ELASTIC_IPS, MAX_RANGES, PortRange},
     ports::{self as port_maps, Directory},
+    protocol,
     search::{self, Preferred, Search, Step, World},
 };
 
@@ -119,6 +120,9 @@ impl Opening {
     #[inline(always)]
     pub fn claim(&mut self, outbound: &FlowKey4) {
         self.held.count = 0;
+        if protocol::is_port_less(outbound.protocol) {
+            return self.claim_address();
+        }
         let in_blocks = self.order.flags & Gateway::BLOCKS != 0;
         if !in_blocks || block::confine(outbound, self.order.gateway, self.order.generation) {
             self.search();
@@ -130,6 +134,14 @@ impl Opening {
         if !self.claimed && !self.table_full && (!in_blocks || self.held.count != 0) {
             port_reclaim();
         }
+    }
+
+    /// Claims an Elastic IP toward the remote for a session without ports: one host has it at a time.
+    #[inline(always)]
+    fn claim_address(&mut self) {
+        // SAFETY: as for the search.
+        unsafe { bpf_loop(MAX_ELASTIC_IPS, try_address as *mut c_void, null_mut(), 0) };
+        count::count(|counters| counters.port_tries += u64::from(self.search.tries));
     }
 
     /// Looks for a port.
@@ -317,6 +329,27 @@ unsafe extern "C" fn step(_step: u32, _context: *mut c_void) -> u64 {
         Step::Exhausted => {}
     }
     1
+}
+
+/// Tries the next Elastic IP; 1 ends it.
+unsafe extern "C" fn try_address(_step: u32, _context: *mut c_void) -> u64 {
+    let Some(opening) = Opening::of_this_cpu() else { return 1 };
+    let Some(index) = opening.search.next_elastic_ip() else { return 1 };
+    let Some(lent) = opening.lent(index) else { return 1 };
+    opening.turn_to(lent.address);
+    opening.search.tries += 1;
+    match opening.insert(0) {
+        Ok(place) => {
+            opening.place = place;
+            opening.claimed = true;
+            1
+        }
+        Err(Refusal::Full) => {
+            opening.table_full = true;
+            1
+        }
+        Err(Refusal::Exists | Refusal::Contended) => 0,
+    }
 }
 
 /// After a search in vain: looks at some of the ports that are taken for one whose session is over, only not aged yet.

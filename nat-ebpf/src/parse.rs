@@ -63,10 +63,12 @@ const PORTS: usize = core::mem::offset_of!(FlowKey4, source_port) / 4;
 /// What a packet is, to a NAT.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Content {
-    /// Part of a session: TCP, UDP or an ICMP query.
+    /// Part of a session: TCP, UDP, an ICMP query or a protocol without ports.
     Session,
     /// An ICMP error about such a packet.
     Error,
+    /// A protocol that is never translated.
+    Other,
 }
 
 /// Reads the link layer up to an IPv4 header. Frames of the link itself go to the stack.
@@ -197,7 +199,8 @@ pub fn transport<P: Packet>(packet: &P, parsed: &mut Parsed, ip: &Ipv4Words) -> 
         protocol::TCP => tcp(packet, parsed, room),
         protocol::UDP => udp(packet, parsed, room),
         protocol::ICMP => icmp(packet, parsed, room),
-        _ => Err(DropReason::Protocol),
+        protocol::GRE | protocol::ESP => port_less(packet, parsed, room),
+        _ => Ok(Content::Other),
     }
 }
 
@@ -238,6 +241,18 @@ fn udp<P: Packet>(packet: &P, parsed: &mut Parsed, room: usize) -> Result<Conten
     Ok(Content::Session)
 }
 
+/// Nothing of it is read: not even its header's length is known, which each part has where it is left to segmentation.
+#[inline(always)]
+fn port_less<P: Packet>(packet: &P, parsed: &mut Parsed, room: usize) -> Result<Content, DropReason> {
+    // The first words: GRE's flags and protocol, ESP's security parameters and sequence number.
+    let least = if parsed.key.protocol == protocol::GRE { 4 } else { 8 };
+    if room < least {
+        return Err(DropReason::TransportTruncated);
+    }
+    segmented(packet, parsed, 0);
+    Ok(Content::Session)
+}
+
 /// What is left to segmentation goes out in parts, each behind the same IP header and transport header of `header`
 /// bytes.
 #[inline(always)]
@@ -258,8 +273,8 @@ fn icmp<P: Packet>(packet: &P, parsed: &mut Parsed, room: usize) -> Result<Conte
     }
     parsed.icmp = nacl::service_of_icmp(icmp.kind, icmp.code);
     match icmp.kind {
-        icmp::ECHO_REQUEST => parsed.key.source_port = icmp.rest[0],
-        icmp::ECHO_REPLY => parsed.key.destination_port = icmp.rest[0],
+        icmp::ECHO_REQUEST | icmp::TIMESTAMP => parsed.key.source_port = icmp.rest[0],
+        icmp::ECHO_REPLY | icmp::TIMESTAMP_REPLY => parsed.key.destination_port = icmp.rest[0],
         icmp::UNREACHABLE | icmp::TIME_EXCEEDED | icmp::PARAMETER_PROBLEM => return Ok(Content::Error),
         _ => return Err(DropReason::IcmpType),
     }

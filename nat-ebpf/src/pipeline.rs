@@ -10,13 +10,13 @@ use nat_common::{
     config::{Role, slot},
     drop::DropReason,
     flow::{Direction, Hop, OUTSIDE},
-    protocol::{self, icmp::ECHO_REQUEST},
+    protocol::{self, icmp},
     route::Target,
     tcp,
 };
 
 use crate::{
-    admit, allocate, choose,
+    admit, allocate, amend, choose,
     count::Own,
     fib::{self, Query},
     flow::{self, Rewrite},
@@ -26,6 +26,7 @@ use crate::{
     interface,
     mapping::{self, Answer},
     maps::GENERATION,
+    martian::{self, is_martian},
     packet::Packet,
     parse::{self, Content, Parsed},
     route,
@@ -70,7 +71,10 @@ pub fn run<P: Hook>(packet: &mut P, parsed: &mut Parsed, own: Own) -> Result<For
     }
     parsed.key.zone = zone(role, parsed, generation);
     let mut rewrite = Rewrite::default();
-    if content == Content::Error {
+    if content != Content::Session {
+        if content == Content::Other {
+            return Err(admit::other_protocol(parsed, generation));
+        }
         packet.error(parsed, generation, &mut rewrite)?;
         forward::stamp(packet, parsed, &rewrite.hop);
         return Ok(Forward { way: way(parsed, &rewrite), hop: rewrite.hop });
@@ -84,6 +88,9 @@ pub fn run<P: Hook>(packet: &mut P, parsed: &mut Parsed, own: Own) -> Result<For
     if rewrite.address == 0 {
         translate::lower_ttl(packet, parsed, Delta::NONE);
     } else {
+        if amend::concerns(parsed) {
+            packet.amend(parsed, &rewrite, generation);
+        }
         translate::session(packet, parsed, rewrite.address, rewrite.port);
     }
     forward::stamp(packet, parsed, &rewrite.hop);
@@ -198,6 +205,12 @@ pub fn unsolicited<P: Packet>(
     generation: u32,
     rewrite: &mut Rewrite,
 ) -> Result<(), Stop> {
+    // What has an origin was turned round here, and has an Elastic IP for its source.
+    if rewrite.origin().0 == 0
+        && let Some(spoofed) = martian::outside(parsed.key.source, generation)
+    {
+        return Err(interface::host_or(spoofed, parsed, generation));
+    }
     let destination = parsed.key.destination;
     let number = interface::gateway_of(destination, generation);
     let Some(gateway) = number.and_then(|number| admit::gateway(number, generation)) else {
@@ -277,14 +290,7 @@ fn is_opening(parsed: &Parsed) -> bool {
     use tcp::header::{ACK, FIN, RST, SYN};
     match parsed.key.protocol {
         protocol::TCP => parsed.tcp_flags & (SYN | ACK | FIN | RST) == SYN,
-        protocol::ICMP => parsed.icmp >> 8 == u16::from(ECHO_REQUEST),
+        protocol::ICMP => matches!((parsed.icmp >> 8) as u8, icmp::ECHO_REQUEST | icmp::TIMESTAMP),
         _ => true,
     }
-}
-
-/// Whether an address may not appear on the wire (RFC 1812 §5.3.7): "this network", loopback, class E.
-#[inline(always)]
-fn is_martian(address: u32) -> bool {
-    let first = u32::from_be(address) >> 24;
-    first == 0 || first == 127 || first >= 224
 }

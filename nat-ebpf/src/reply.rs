@@ -11,10 +11,12 @@ use crate::{
     clock,
     header::{self, Ethernet, Icmp, Ipv4, Vlan, field},
     interface,
-    maps::{ALLOWANCE, CONFIG, GENERATION, SCRATCH, SCRATCH_BYTES},
+    maps::{ALLOWANCE, CONFIG, GENERATION},
+    martian::is_martian,
     packet::Packet,
     parse::Parsed,
     stop::Reply,
+    sum,
 };
 
 /// The longest ICMP error (RFC 1812 §4.3.2.3), and what of it is left for the quote.
@@ -32,7 +34,7 @@ pub fn send<P: Packet>(context: *mut P::Context, parsed: &Parsed, reply: Reply) 
     let generation = GENERATION.get(0).copied().unwrap_or_default();
     let Some(role) = interface::role(parsed.ifindex, slot(generation)) else { return Err(refused) };
     let source = if parsed.key.zone == OUTSIDE { role.external_address } else { role.internal_address };
-    if source == 0 || !is_due(parsed) || !is_allowed(generation) {
+    if source == 0 || !is_due(parsed, reply, generation) || !is_allowed(generation) {
         return Err(refused);
     }
     let Some(ethernet) = packet.read::<Ethernet>(0) else { return Err(refused) };
@@ -56,10 +58,13 @@ pub fn send<P: Packet>(context: *mut P::Context, parsed: &Parsed, reply: Reply) 
 
 /// Whether the packet is one that may be answered with an error (RFC 1812 §4.3.2.7).
 #[inline(always)]
-fn is_due(parsed: &Parsed) -> bool {
-    let source = u32::from_be(parsed.key.source);
-    let first = source >> 24;
-    !parsed.group && first != 0 && first != 127 && first < 224
+fn is_due(parsed: &Parsed, reply: Reply, generation: u32) -> bool {
+    if reply.is_for_inside() && parsed.key.zone == OUTSIDE {
+        return false;
+    }
+    // A broadcast address of the gateway's links is among the host's own; neither is a single host's.
+    let source = parsed.key.source;
+    !parsed.group && !is_martian(source) && !interface::is_host(source, generation)
 }
 
 /// Whether this CPU may send another error in this tick (RFC 1812 §4.3.2.8).
@@ -90,39 +95,15 @@ fn sum_of_quote<P: Packet>(packet: &mut P, parsed: &Parsed, length: usize) -> Op
     let at = match parsed.key.protocol {
         protocol::TCP => field::TCP_CHECKSUM,
         protocol::UDP => field::UDP_CHECKSUM,
-        _ => return sum_of(packet, parsed.l3 as usize, length),
+        _ => return sum::of(packet, parsed.l3 as usize, length),
     };
     match packet.pending_checksum(parsed.l4 as usize + at) {
         Some(pseudo) => {
-            let sum = sum_of(packet, parsed.l3 as usize, (parsed.l4 - parsed.l3) as usize)?;
+            let sum = sum::of(packet, parsed.l3 as usize, (parsed.l4 - parsed.l3) as usize)?;
             Some(sum + u64::from(!pseudo))
         }
-        None => sum_of(packet, parsed.l3 as usize, length),
+        None => sum::of(packet, parsed.l3 as usize, length),
     }
-}
-
-/// The one's complement sum of `length` bytes from `offset` on.
-#[inline(always)]
-fn sum_of<P: Packet>(packet: &P, offset: usize, length: usize) -> Option<u64> {
-    let scratch = SCRATCH.get_ptr_mut(0)?;
-    // SAFETY: the entry is this CPU's own, 8-aligned as every map value, and large enough for the quote.
-    let (words, bytes) = unsafe { (&mut *scratch.cast::<[u32; SCRATCH_BYTES / 4]>(), &mut *scratch) };
-    let mut word = 0;
-    while word < QUOTE / 4 {
-        words[word] = 0;
-        word += 1;
-    }
-    if !packet.copy_out(offset, bytes, length) {
-        return None;
-    }
-    let mut sum = 0_u64;
-    word = 0;
-    while word < QUOTE / 4 {
-        // SAFETY: in bounds by the loop's condition; volatile because the helper wrote behind the compiler's back.
-        sum += u64::from(unsafe { (&raw const words[word]).read_volatile() });
-        word += 1;
-    }
-    Some(sum)
 }
 
 #[inline(always)]
@@ -150,6 +131,9 @@ fn message(reply: Reply, sum_of_quote: u64) -> Icmp {
         Reply::TimeExceeded => (icmp::TIME_EXCEEDED, 0, 0),
         Reply::FragmentationNeeded(mtu) => (icmp::UNREACHABLE, icmp::FRAGMENTATION_NEEDED, mtu.to_be()),
         Reply::Prohibited(_) => (icmp::UNREACHABLE, icmp::PROHIBITED, 0),
+        Reply::NetworkUnreachable(_) => (icmp::UNREACHABLE, icmp::NETWORK_UNREACHABLE, 0),
+        Reply::HostUnreachable(_) => (icmp::UNREACHABLE, icmp::HOST_UNREACHABLE, 0),
+        Reply::ProtocolUnreachable(_) => (icmp::UNREACHABLE, icmp::PROTOCOL_UNREACHABLE, 0),
     };
     let sum = sum_of_quote + u64::from(u16::from_ne_bytes([kind, code])) + u64::from(mtu);
     Icmp { kind, code, checksum: !header::fold_wide(sum), rest: [0, mtu] }

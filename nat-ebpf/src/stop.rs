@@ -23,6 +23,13 @@ pub enum Reply {
     /// Refused for this reason, which is counted although there is an answer (RFC 4787 §4.2, RFC 6888 §3: a host whose
     /// session fails shall learn of it).
     Prohibited(DropReason),
+    /// No route leads to the destination (RFC 1812 §4.3.3.1). This and the next two are counted as refused for their
+    /// reason as well, and only an internal sender is told: the outside learns nothing of what is behind the gateway.
+    NetworkUnreachable(DropReason),
+    /// The destination is on a link, and does not answer there.
+    HostUnreachable(DropReason),
+    /// The packet's protocol is not served.
+    ProtocolUnreachable(DropReason),
 }
 
 /// What a global function may return to its caller is one number.
@@ -31,6 +38,9 @@ impl Stop {
     const REPLY: u64 = 2;
     const DROP: u64 = 3;
     const PROHIBITED: u64 = 4;
+    const NETWORK_UNREACHABLE: u64 = 5;
+    const HOST_UNREACHABLE: u64 = 6;
+    const PROTOCOL_UNREACHABLE: u64 = 7;
 
     /// A result as a number; zero is success.
     #[inline(always)]
@@ -41,6 +51,13 @@ impl Stop {
             Err(Self::Reply(Reply::TimeExceeded)) => Self::REPLY,
             Err(Self::Reply(Reply::FragmentationNeeded(mtu))) => Self::REPLY | (mtu as u64) << 8 | 1 << 32,
             Err(Self::Reply(Reply::Prohibited(reason))) => Self::PROHIBITED | (reason as u64) << 8,
+            Err(Self::Reply(Reply::NetworkUnreachable(reason))) => {
+                Self::NETWORK_UNREACHABLE | (reason as u64) << 8
+            }
+            Err(Self::Reply(Reply::HostUnreachable(reason))) => Self::HOST_UNREACHABLE | (reason as u64) << 8,
+            Err(Self::Reply(Reply::ProtocolUnreachable(reason))) => {
+                Self::PROTOCOL_UNREACHABLE | (reason as u64) << 8
+            }
             Err(Self::Drop(reason)) => Self::DROP | (reason as u64) << 8,
         }
     }
@@ -55,6 +72,15 @@ impl Stop {
             Self::REPLY => Err(Self::Reply(Reply::FragmentationNeeded((number >> 8) as u16))),
             kind => match DropReason::from_number((number >> 8) as u32) {
                 Some(reason) if kind == Self::PROHIBITED => Err(Self::Reply(Reply::Prohibited(reason))),
+                Some(reason) if kind == Self::NETWORK_UNREACHABLE => {
+                    Err(Self::Reply(Reply::NetworkUnreachable(reason)))
+                }
+                Some(reason) if kind == Self::HOST_UNREACHABLE => {
+                    Err(Self::Reply(Reply::HostUnreachable(reason)))
+                }
+                Some(reason) if kind == Self::PROTOCOL_UNREACHABLE => {
+                    Err(Self::Reply(Reply::ProtocolUnreachable(reason)))
+                }
                 Some(reason) => Err(Self::Drop(reason)),
                 None => Err(Self::Drop(DropReason::NotConfigured)),
             },
@@ -65,7 +91,12 @@ impl Stop {
 impl Reply {
     /// Whether the packet counts as refused even if the error is sent.
     pub const fn is_refusal(self) -> bool {
-        matches!(self, Self::Prohibited(_))
+        matches!(self, Self::Prohibited(_)) || self.is_for_inside()
+    }
+
+    /// Whether only an internal sender is told.
+    pub const fn is_for_inside(self) -> bool {
+        matches!(self, Self::NetworkUnreachable(_) | Self::HostUnreachable(_) | Self::ProtocolUnreachable(_))
     }
 
     /// The reason to count when the error is not due, or may not be sent.
@@ -73,7 +104,10 @@ impl Reply {
         match self {
             Self::TimeExceeded => DropReason::TtlExpired,
             Self::FragmentationNeeded(_) => DropReason::TooBig,
-            Self::Prohibited(reason) => reason,
+            Self::Prohibited(reason)
+            | Self::NetworkUnreachable(reason)
+            | Self::HostUnreachable(reason)
+            | Self::ProtocolUnreachable(reason) => reason,
         }
     }
 }

@@ -230,4 +230,15 @@ impl Packet for TcPacket {
     }
 }
 
-hook!(TcPacket, __sk_buff, tc_miss, tc_unsolicited, tc_judge, tc_note_end, tc_error, tc_options, tc_reply);
+hook!(
+    TcPacket,
+    __sk_buff,
+    tc_miss,
+    tc_unsolicited,
+    tc_judge,
+    tc_note_end,
+    tc_error,
+    tc_options,
+    tc_amend,
+    tc_reply
+);

@@ -32,6 +32,9 @@ pub fn session<P: Packet>(packet: &mut P, parsed: &Parsed, address: u32, port: u
         packet.change_checksum(l4 + field::ICMP_CHECKSUM, plain);
         return;
     }
+    if protocol::is_port_less(key.protocol) {
+        return;
+    }
     packet.write(l4 + port_field, port);
     let udp = key.protocol == protocol::UDP;
     let checksum = if udp { field::UDP_CHECKSUM } else { field::TCP_CHECKSUM };
@@ -49,6 +52,9 @@ pub fn hairpin<P: Packet>(packet: &mut P, parsed: &Parsed, rewrite: &Rewrite) {
     packet.write(l3 + field::SOURCE, key.source);
     packet.write(l3 + field::DESTINATION, rewrite.address);
     lower_ttl(packet, parsed, pseudo);
+    if protocol::is_port_less(key.protocol) {
+        return;
+    }
     packet.write(l4 + field::SOURCE_PORT, key.source_port);
     packet.write(l4 + field::DESTINATION_PORT, rewrite.port);
     let udp = key.protocol == protocol::UDP;

@@ -168,5 +168,6 @@ hook!(
     xdp_note_end,
     xdp_error,
     xdp_options,
+    xdp_amend,
     xdp_reply
 );

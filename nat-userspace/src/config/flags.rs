@@ -149,6 +149,8 @@ fn nat_gateway(elastic_ips: Vec<Spanned<String>>, span: &Span) -> Spanned<raw::N
         overload: None,
         port_parity: None,
         sources: Vec::new(),
+        port_less: Vec::new(),
+        mss_clamp: None,
         max_sessions_per_host: None,
         max_ports_per_destination: None,
         new_sessions_per_second_per_host: None,

@@ -66,6 +66,12 @@ pub struct NatGateway {
     /// Sources with Elastic IPs of their own.
     #[serde(default)]
     pub sources: Vec<OwnElasticIps>,
+    /// Protocols without ports that it translates: each toward one remote for one host on an Elastic IP.
+    #[serde(default)]
+    pub port_less: Vec<PortLess>,
+    /// What the MSS of TCP connections may be at most.
+    #[serde(default)]
+    pub mss_clamp: MssClamp,
     /// What one internal host may take.
     #[serde(default)]
     pub per_host: PerHost,
@@ -93,6 +99,29 @@ pub enum Strategy {
     RoundRobin,
     /// The one with the fewest sessions
     LeastUsed,
+}
+
+/// A protocol without ports that can be translated. Its sessions are those of addresses alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PortLess {
+    /// Generic routing encapsulation, protocol 47.
+    Gre,
+    /// IPsec's encapsulating security payload, protocol 50.
+    Esp,
+}
+
+/// What the MSS that both ends of a TCP connection announce may be at most. It is only ever lowered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MssClamp {
+    /// Whatever they say.
+    #[default]
+    Off,
+    /// What fits the MTU of the path, on either side of the gateway.
+    Auto,
+    /// So many bytes.
+    Bytes(u16),
 }
 
 /// Private hosts with Elastic IPs of their own.

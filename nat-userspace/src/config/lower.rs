@@ -3,6 +3,7 @@
 mod mapping;
 mod nacl;
 mod per_host;
+mod translation;
 
 use std::collections::HashSet;
 use std::fmt::Display;
@@ -210,6 +211,8 @@ impl Lower<'_> {
             strategy: raw.strategy.unwrap_or_default(),
             behaviour: self.behaviour(&object, raw),
             sources: self.sources(&object, &raw.sources),
+            port_less: self.port_less(&object, &raw.port_less),
+            mss_clamp: self.mss_clamp(&object, &raw.mss_clamp),
             per_host: self.per_host(&object, raw),
         }
     }

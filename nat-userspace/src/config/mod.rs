@@ -29,7 +29,7 @@ use serde::{Deserialize, Serialize};
 pub use change::{ChangeError, NewElasticIp};
 pub use error::{ConfigError, Place, Problem};
 pub use flags::Flags;
-pub use gateway::{Arp, ElasticIp, NatGateway, OwnElasticIps, Strategy};
+pub use gateway::{Arp, ElasticIp, MssClamp, NatGateway, OwnElasticIps, PortLess, Strategy};
 pub use mapping::{Behaviour, Filtering, Mapping};
 pub use per_host::{Blocks, PerHost};
 pub use sample::SAMPLE;

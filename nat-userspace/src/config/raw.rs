@@ -90,6 +90,9 @@ pub(super) struct NatGateway {
     pub(super) port_parity: Option<Spanned<bool>>,
     #[serde(default)]
     pub(super) sources: Vec<Spanned<OwnElasticIps>>,
+    #[serde(default)]
+    pub(super) port_less: Vec<Spanned<String>>,
+    pub(super) mss_clamp: Option<Spanned<Scalar>>,
     pub(super) max_sessions_per_host: Option<Spanned<i64>>,
     pub(super) max_ports_per_destination: Option<Spanned<i64>>,
     pub(super) new_sessions_per_second_per_host: Option<Spanned<i64>>,

@@ -5,8 +5,8 @@ use std::ops::RangeInclusive;
 
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 
-use super::Protocol;
 use super::text::PROTOCOLS;
+use super::{MssClamp, Protocol};
 use crate::ports::Ports;
 
 /// A number or a text, not yet understood.
@@ -96,6 +96,18 @@ impl Scalar {
     pub(super) fn drain(&self) -> Result<u64, Complaint> {
         const REMEDY: &str = "write 0 to 2678400 seconds (31 days), as in 350, \"350s\" or \"5m 50s\"";
         self.seconds_in(0..=MAX_TIMEOUT, REMEDY)
+    }
+
+    /// A limit of the MSS: `"off"`, `"auto"` or bytes. What every host takes (RFC 9293 §3.7.1) is the least.
+    pub(super) fn mss_clamp(&self) -> Result<MssClamp, Complaint> {
+        const REMEDY: &str = "write \"off\", \"auto\", or 536 to 65495 bytes";
+        match self {
+            Self::Text(text) if text == "off" => Ok(MssClamp::Off),
+            Self::Text(text) if text == "auto" => Ok(MssClamp::Auto),
+            Self::Number(number) if (536..=65_495).contains(number) => Ok(MssClamp::Bytes(*number as u16)),
+            Self::Number(_) => Err((format!("mss_clamp {self} is out of range"), REMEDY.to_owned())),
+            Self::Text(_) => Err((format!("mss_clamp {self} is not understood"), REMEDY.to_owned())),
+        }
     }
 
     fn seconds_in(&self, range: RangeInclusive<u64>, remedy: &str) -> Result<u64, Complaint> {

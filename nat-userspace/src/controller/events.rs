@@ -10,7 +10,7 @@ use nat_common::{event::Event, flow};
 use tokio::io::unix::AsyncFd;
 
 use crate::{
-    datapath::{Block, EventRing},
+    datapath::{Block, EventRing, Maps},
     host::Host,
 };
 
@@ -45,15 +45,21 @@ impl Events {
         Ok(missing)
     }
 
-    /// Has the kernel resolve them.
-    pub(super) async fn resolve(&mut self, host: &Host, missing: Vec<(u32, Ipv4Addr)>) {
+    /// Has the kernel resolve them, and the data plane know which it has given up: their senders are told.
+    pub(super) async fn resolve(&mut self, host: &Host, maps: &mut Maps, missing: Vec<(u32, Ipv4Addr)>) {
         self.asked.retain(|_, when| when.elapsed() < INTERVAL);
         for next_hop in missing {
             if self.asked.insert(next_hop, Instant::now()).is_some() {
                 continue;
             }
-            if let Err(error) = host.resolve(next_hop.0, next_hop.1).await {
-                tracing::warn!("next hop {} cannot be resolved: {error}", next_hop.1);
+            let (ifindex, address) = next_hop;
+            let noted = match host.resolve(ifindex, address).await {
+                Ok(true) => continue,
+                Ok(false) => maps.note_unanswered(ifindex, address).map_err(|error| error.to_string()),
+                Err(error) => Err(error.to_string()),
+            };
+            if let Err(error) = noted {
+                tracing::warn!("next hop {address} cannot be resolved: {error}");
             }
         }
     }

@@ -73,7 +73,7 @@ impl Controller {
                     let _ = call.answer.send(self.answer(call.request).await);
                 }
                 () = self.watch.due() => self.watch_draining().await,
-                missing = events.missing() => events.resolve(&self.host, missing?).await,
+                missing = events.missing() => events.resolve(&self.host, &mut self.datapath.maps, missing?).await,
                 () = age.as_mut() => {
                     let rest = self.age(&mut pass);
                     age.as_mut().reset(tokio::time::Instant::now() + rest);

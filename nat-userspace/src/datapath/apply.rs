@@ -220,6 +220,8 @@ impl Maps {
         for subnet in &plan.subnets {
             let key = prefix(scope(slot, subnet.zone.into()), subnet.cidr);
             self.subnets.insert(&key, subnet.value, 0).map_err(DatapathError::access("write", "SUBNETS"))?;
+            let key = prefix(scope(slot, OUTSIDE.into()), subnet.cidr);
+            self.subnets.insert(&key, subnet.value, 0).map_err(DatapathError::access("write", "SUBNETS"))?;
         }
         for (gateway, network, position) in &plan.positions {
             let key = prefix(scope(slot, (*gateway).into()), *network);

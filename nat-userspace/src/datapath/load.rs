@@ -300,7 +300,7 @@ fn pinned_applied(path: &Path) -> Result<MapData, DatapathError> {
 }
 
 /// The maps of the object that are pinned; the scratch buffer and the logs belong to one load.
-const PINNED: [&str; 34] = [
+const PINNED: [&str; 36] = [
     table::NAME,
     "GENERATION",
     "CONFIG",
@@ -335,4 +335,6 @@ const PINNED: [&str; 34] = [
     "SAMPLES",
     "EVENTS",
     "ALLOWANCE",
+    "UNANSWERED",
+    "IDENTIFICATIONS",
 ];

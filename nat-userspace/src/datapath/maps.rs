@@ -1,7 +1,7 @@
 //! Typed handles of the maps. aya takes a pinned map for what the program declares without looking; here every map's
 //! sizes are compared first.
 
-use std::path::Path;
+use std::{net::Ipv4Addr, path::Path};
 
 use aya::{
     Ebpf, Pod,
@@ -13,9 +13,10 @@ use nat_common::{
     config::{APPLIED_PAGE, APPLIED_PAGES, Ageing, Config, Interface, VlanKey},
     counter::{Counters, PerCpu},
     drop::{DropReason, DropSample},
-    flow::FlowKey4,
+    flow::{FlowKey4, raw},
     host::{Limits, Record},
     nacl::{self, NaclList, PortRanges},
+    neighbour::Neighbour,
     pool::{Choice, ElasticIp, ElasticIpKey, Gateway, Lent, PortRange},
     ports::{Bucket, PortMap4},
     route::{Prefix, Subnet, Target},
@@ -23,7 +24,7 @@ use nat_common::{
     table::FlowGroup4,
 };
 
-use super::{DatapathError, Pins, table};
+use super::{DatapathError, Pins, now, table};
 
 /// One page of [`Maps::applied`].
 #[derive(Clone, Copy)]
@@ -68,6 +69,7 @@ pub struct Maps {
     pub(super) counters: PerCpuArray<MapData, PerCpu>,
     pub(super) drops: PerCpuArray<MapData, u64>,
     pub(super) samples: Array<MapData, DropSample>,
+    pub(super) unanswered: HashMap<MapData, Neighbour, u32>,
     pub(super) applied: Array<MapData, Page>,
 }
 
@@ -137,6 +139,7 @@ fn data(map: &Map) -> &MapData {
         | Map::DevMap(data)
         | Map::HashMap(data)
         | Map::LpmTrie(data)
+        | Map::LruHashMap(data)
         | Map::PerCpuArray(data)
         | Map::RingBuf(data)
         | Map::Unsupported(data) => data,
@@ -206,6 +209,7 @@ impl Maps {
             counters: open!("COUNTERS", u32, PerCpu),
             drops: open!("DROPS", u32, u64),
             samples: open!("SAMPLES", u32, DropSample),
+            unanswered: open!("UNANSWERED", Neighbour, u32),
             applied: match applied {
                 Some(applied) => {
                     Array::try_from(Map::Array(applied)).map_err(DatapathError::access("open", "APPLIED"))?
@@ -251,6 +255,15 @@ impl Maps {
         let sample =
             self.samples.get(&(reason as u32), 0).map_err(DatapathError::access("read", "SAMPLES"))?;
         Ok((sample.tick != 0).then_some(sample))
+    }
+
+    /// Notes that `address` was asked for on interface `ifindex` just now, and did not answer.
+    ///
+    /// # Errors
+    /// [`DatapathError::Access`] if the kernel refuses.
+    pub fn note_unanswered(&mut self, ifindex: u32, address: Ipv4Addr) -> Result<(), DatapathError> {
+        let key = Neighbour { ifindex, address: raw(address) };
+        self.unanswered.insert(key, now(), 0).map_err(DatapathError::access("write", "UNANSWERED"))
     }
 
     /// Sessions that are open now, by the data plane's own count.

@@ -73,23 +73,26 @@ impl Host {
     /// Makes the kernel find or confirm, now, where `address` is on interface `ifindex`, and returns at once.
     ///
     /// An unknown neighbour is asked for by broadcast; a stale one by unicast, and stays in use meanwhile. An
-    /// entry that was just confirmed is left alone. So is a permanent one, which the request would void.
+    /// entry that was just confirmed is left alone. So is a permanent one, which the request would void. Whether it may
+    /// answer: not if it was asked for before, and the kernel has given up.
     ///
     /// # Errors
     /// [`HostError::NotPermitted`] without CAP_NET_ADMIN, [`HostError::NeighbourTableFull`], or
     /// [`HostError::Netlink`] if the interface is gone.
-    pub async fn resolve(&self, ifindex: u32, address: Ipv4Addr) -> Result<(), HostError> {
+    pub async fn resolve(&self, ifindex: u32, address: Ipv4Addr) -> Result<bool, HostError> {
         let known = self.neighbour(ifindex, address).await?;
         if let Some(neighbour) = &known {
             // An entry that changed its state in between refuses; then it is asked for like an unknown one.
             if neighbour.needs_confirmation() && self.probe(ifindex, address).await.is_ok() {
-                return Ok(());
+                return Ok(true);
             }
             if neighbour.mac.is_some() && !neighbour.needs_confirmation() {
-                return Ok(());
+                return Ok(true);
             }
         }
-        self.make_use(ifindex, address, known.is_some_and(|neighbour| neighbour.managed)).await
+        let gave_up = known.as_ref().is_some_and(|neighbour| neighbour.state == NeighbourState::Failed);
+        self.make_use(ifindex, address, known.is_some_and(|neighbour| neighbour.managed)).await?;
+        Ok(!gave_up)
     }
 
     /// Resolves `address` on interface `ifindex` and has the kernel confirm it again and again by itself, every

@@ -11,7 +11,7 @@ use nat_common::{
 
 use super::{Plan, PlanError, find, is_shared, number_of, ports};
 use crate::{
-    config::{self, Arp, Behaviour, Config, Filtering, Mapping, Strategy},
+    config::{self, Arp, Behaviour, Config, Filtering, Mapping, MssClamp, PortLess, Strategy},
     host::HostFacts,
     ports::Ports,
 };
@@ -51,6 +51,9 @@ impl Plan {
                 strategy: number_of_strategy(gateway.strategy),
                 filtering: number_of_filtering(gateway.behaviour.filtering),
                 spare: [0; 2],
+                mss: mss(gateway.mss_clamp),
+                port_less: port_less(&gateway.port_less),
+                spare_end: 0,
             });
         }
         Ok(())
@@ -110,6 +113,24 @@ const fn number_of_filtering(chosen: Filtering) -> u8 {
         Filtering::AddressAndPortDependent => filtering::BY_ENDPOINT,
         Filtering::AddressDependent => filtering::BY_ADDRESS,
         Filtering::EndpointIndependent => filtering::NONE,
+    }
+}
+
+/// The protocols without ports as the data plane knows them.
+fn port_less(protocols: &[PortLess]) -> u8 {
+    let bit = |protocol: &PortLess| match protocol {
+        PortLess::Gre => Gateway::GRE,
+        PortLess::Esp => Gateway::ESP,
+    };
+    protocols.iter().map(bit).fold(0, |bits, bit| bits | bit)
+}
+
+/// The limit of the MSS as the data plane knows it.
+const fn mss(clamp: MssClamp) -> u16 {
+    match clamp {
+        MssClamp::Off => 0,
+        MssClamp::Auto => Gateway::MSS_OF_PATH,
+        MssClamp::Bytes(most) => most,
     }
 }
 

@@ -219,14 +219,14 @@ mod tests {
     #[test]
     fn an_empty_list_denies_everything_without_a_look_up() {
         let compiled = compile(&[]);
-        assert_eq!(compiled.lists[1].uniform, [Verdict::LAST; 3]);
+        assert_eq!(compiled.lists[1].uniform, [Verdict::LAST; 5]);
         assert!(compiled.prefixes.is_empty());
     }
 
     #[test]
     fn a_list_that_allows_everything_needs_no_look_up() {
         let compiled = compile(&[rule(100, Action::Allow, Protocol::All, "0.0.0.0/0", None)]);
-        assert_eq!(compiled.lists[1].uniform, [Verdict::new(100, true); 3]);
+        assert_eq!(compiled.lists[1].uniform, [Verdict::new(100, true); 5]);
     }
 
     #[test]
@@ -236,8 +236,8 @@ mod tests {
             rule(200, Action::Allow, Protocol::All, "0.0.0.0/0", None),
         ]);
         assert_eq!(
-            compiled.lists[1].uniform,
-            [Verdict::DEPENDS, Verdict::new(200, true), Verdict::new(200, true)]
+            compiled.lists[1].uniform.to_vec(),
+            [&[Verdict::DEPENDS][..], &[Verdict::new(200, true); 4]].concat()
         );
     }
 

@@ -17,7 +17,7 @@ use crate::{
     plan,
 };
 
-/// One session. For ICMP queries `source_port` is the host's identifier, `elastic_port` the one that the outside
+/// One session. Where there are no ports, all of them are 0. For ICMP queries `source_port` is the host's identifier, `elastic_port` the one that the outside
 /// sees, and `destination_port` 0.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct FlowReport<'a> {
@@ -67,6 +67,10 @@ pub enum FlowProtocol {
     Udp,
     /// ICMP queries
     Icmp,
+    /// GRE
+    Gre,
+    /// ESP
+    Esp,
 }
 
 impl FlowProtocol {
@@ -77,14 +81,18 @@ impl FlowProtocol {
             Self::Tcp => "tcp",
             Self::Udp => "udp",
             Self::Icmp => "icmp",
+            Self::Gre => "gre",
+            Self::Esp => "esp",
         }
     }
 
-    /// The data plane opens sessions of three protocols only.
+    /// The data plane opens sessions of these protocols only.
     pub(super) const fn from_number(number: u8) -> Self {
         match number {
             protocol::TCP => Self::Tcp,
             protocol::UDP => Self::Udp,
+            protocol::GRE => Self::Gre,
+            protocol::ESP => Self::Esp,
             _ => Self::Icmp,
         }
     }
@@ -104,7 +112,7 @@ pub enum FlowState {
     HalfClosed,
     /// TCP after both sides' FIN, or a RST
     Closing,
-    /// UDP and ICMP, which have no states
+    /// Everything but TCP, which has no states
     Active,
 }
 

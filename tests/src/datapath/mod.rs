@@ -21,7 +21,10 @@ pub use network::{
     INTERNAL_IPV6, NEIGHBOUR, NIC_MAC, Network, PORT, QUEUES, REMOTE, REMOTE_2, ROUTER, SECOND_ELASTIC_IP,
     SECOND_HOST, STRANGER, Side, UNREACHABLE, VLAN, VLAN_ADDRESS, WRONG_WAY, mac_of,
 };
-pub use packet::{Body, Packet, checksum, echo_reply, echo_request, fix_ip_checksum, icmp_error, tcp, udp};
+pub use packet::{
+    Body, Packet, checksum, echo_reply, echo_request, fix_ip_checksum, icmp_error, tcp, timestamp_request,
+    udp,
+};
 pub use rig::{Hook, Outcome, Rig, Verdict};
 pub use state::State;
 

@@ -90,6 +90,12 @@ pub fn echo_reply(source: Ipv4Addr, identifier: u16, remote: Ipv4Addr) -> Packet
     query(0, source, identifier, remote)
 }
 
+/// An ICMP timestamp request, as it arrives at the gateway.
+#[must_use]
+pub fn timestamp_request(source: Ipv4Addr, identifier: u16, remote: Ipv4Addr) -> Packet {
+    query(13, source, identifier, remote).payload(&[1, 2, 3, 4, 0, 0, 0, 0, 0, 0, 0, 0])
+}
+
 fn query(kind: u8, source: Ipv4Addr, identifier: u16, remote: Ipv4Addr) -> Packet {
     let [high, low] = identifier.to_be_bytes();
     let body = Body::Icmp { kind, code: 0, rest: [high, low, 0, 1], payload: b"are you there".to_vec() };
@@ -167,7 +173,7 @@ impl Packet {
         self.clone().leaving(side.mac(), destination, tag)
     }
 
-    /// The remote's answer: addresses and ports change places, and an echo request becomes its reply.
+    /// The remote's answer: addresses and ports change places, and a query becomes its reply.
     #[must_use]
     pub fn answer(&self) -> Self {
         let mut body = self.body.clone();
@@ -177,7 +183,7 @@ impl Packet {
                 header.ack = true;
             }
             Body::Udp { source, destination, .. } => std::mem::swap(source, destination),
-            Body::Icmp { kind, .. } => *kind = 0,
+            Body::Icmp { kind, .. } => *kind = if *kind == 13 { 14 } else { 0 },
             Body::Raw(..) => {}
         }
         Self::arriving(self.ip.destination.into(), self.ip.source.into(), body)
@@ -204,7 +210,7 @@ impl Packet {
         match &mut self.body {
             Body::Tcp(header, _) => header.source_port = port,
             Body::Udp { source, .. } => *source = port,
-            Body::Icmp { kind: 0 | 8, rest, .. } => rest[..2].copy_from_slice(&port.to_be_bytes()),
+            Body::Icmp { kind: 0 | 8 | 13 | 14, rest, .. } => rest[..2].copy_from_slice(&port.to_be_bytes()),
             Body::Icmp { .. } | Body::Raw(..) => {}
         }
         self
@@ -217,7 +223,7 @@ impl Packet {
         match &mut self.body {
             Body::Tcp(header, _) => header.destination_port = port,
             Body::Udp { destination, .. } => *destination = port,
-            Body::Icmp { kind: 0 | 8, rest, .. } => rest[..2].copy_from_slice(&port.to_be_bytes()),
+            Body::Icmp { kind: 0 | 8 | 13 | 14, rest, .. } => rest[..2].copy_from_slice(&port.to_be_bytes()),
             Body::Icmp { .. } | Body::Raw(..) => {}
         }
         self

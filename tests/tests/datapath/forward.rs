@@ -134,23 +134,30 @@ fn a_private_host_without_mac_address_is_dropped_and_asked_for() {
     rig.expect(External, &leaving.answer(), refused);
 }
 
+/// The kernel has no way to the destination, and the sender is told with this code.
+fn unreachable(packet: &Packet, code: u8) -> Expected {
+    refused(Reason::Unreachable, &packet.answered(INTERNAL_ADDRESS, 3, code, 0)).moves("hop_lookups", 1)
+}
+
 fn a_destination_that_the_host_cannot_reach_is_refused() {
     let mut rig = Rig::standard();
-    let refused = || dropped(Reason::Unreachable).moves("hop_lookups", 1);
-    rig.expect(Internal, &udp(HOST, 5000, UNREACHABLE, 53), refused());
-    rig.expect(Internal, &tcp(HOST, 5000, UNREACHABLE, 53, SYN), refused());
+    for packet in [udp(HOST, 5000, UNREACHABLE, 53), tcp(HOST, 5000, UNREACHABLE, 53, SYN)] {
+        rig.expect(Internal, &packet, unreachable(&packet, 1));
+    }
 }
 
 fn an_internal_packet_leaves_on_an_external_interface_or_not_at_all() {
     let mut rig = Rig::standard();
-    let refused = || dropped(Reason::Unreachable).moves("hop_lookups", 1);
     // The kernel's routes lead to an internal interface, and to one that natgw does not know.
-    rig.expect(Internal, &udp(HOST, 5000, WRONG_WAY, 53), refused());
+    let wrong = udp(HOST, 5000, WRONG_WAY, 53);
+    rig.expect(Internal, &wrong, unreachable(&wrong, 0));
     rig.ip("neigh add 172.31.0.5 lladdr 06:00:00:00:00:05 dev mgmt0 nud permanent\n");
-    rig.expect(Internal, &udp(HOST, 5000, [172, 31, 0, 5].into(), 53), refused());
+    let wrong = udp(HOST, 5000, [172, 31, 0, 5].into(), 53);
+    rig.expect(Internal, &wrong, unreachable(&wrong, 0));
     // And a packet between two subnets never leaves outside.
     rig.ip(&format!("route add {HOST_B} via {ROUTER}\n"));
-    rig.expect(Internal, &udp(HOST, 5000, HOST_B, 53), refused());
+    let wrong = udp(HOST, 5000, HOST_B, 53);
+    rig.expect(Internal, &wrong, unreachable(&wrong, 0));
     rig.expect(InternalB, &udp(HOST_B, 5000, HOST, 53), local(&udp(HOST_B, 5000, HOST, 53).forwarded()));
 }
 

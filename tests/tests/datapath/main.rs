@@ -11,15 +11,21 @@ mod forward;
 mod hairpin;
 mod host;
 mod icmp;
+mod icmp_checksum;
+mod identification;
 mod interface;
 mod invariants;
 mod mapping;
+mod mss;
 mod nacl;
 mod options;
 mod parse;
+mod protocol;
+mod query;
 mod random;
 mod reply;
 mod route;
+mod router;
 mod rss;
 mod table;
 mod traffic;
@@ -88,14 +94,20 @@ fn main() -> ExitCode {
         host::trials(),
         hairpin::trials(),
         icmp::trials(),
+        icmp_checksum::trials(),
+        identification::trials(),
         interface::trials(),
         invariants::trials(),
         mapping::trials(),
+        mss::trials(),
         nacl::trials(),
         options::trials(),
         parse::trials(),
+        protocol::trials(),
+        query::trials(),
         reply::trials(),
         route::trials(),
+        router::trials(),
         rss::trials(),
         table::trials(),
         translate::trials(),

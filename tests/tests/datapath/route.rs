@@ -38,10 +38,16 @@ fn the_longest_prefix_decides() {
     rig.expect(Internal, &udp(HOST, 5000, [192, 0, 2, 16].into(), 53), dropped(Reason::Blackhole));
 }
 
+/// No route leads there, and the sender is told (RFC 1812 §4.3.3.1).
+fn no_route(packet: &Packet) -> Expected {
+    refused(Reason::NoRoute, &packet.answered(INTERNAL_ADDRESS, 3, 0, 0))
+}
+
 fn a_destination_without_route_is_refused() {
     let mut rig = Rig::with(&Layout::with_routes(r#"{ destination = "192.0.2.0/24", target = "nat-a" }"#));
     rig.open(&udp(HOST, 5000, REMOTE, 53));
-    rig.expect(Internal, &udp(HOST, 5000, [192, 0, 3, 1].into(), 53), dropped(Reason::NoRoute));
+    let packet = udp(HOST, 5000, [192, 0, 3, 1].into(), 53);
+    rig.expect(Internal, &packet, no_route(&packet));
 }
 
 fn subnets_of_one_vpc_reach_each_other_untranslated() {
@@ -79,7 +85,8 @@ fn between_subnets_the_tag_changes_with_the_subnet() {
 
 fn a_destination_in_the_vpc_but_in_no_subnet_is_refused() {
     let mut rig = Rig::standard();
-    rig.expect(Internal, &udp(HOST, 5000, [10, 0, 99, 1].into(), 53), dropped(Reason::NoRoute));
+    let packet = udp(HOST, 5000, [10, 0, 99, 1].into(), 53);
+    rig.expect(Internal, &packet, no_route(&packet));
 }
 
 fn a_local_route_may_be_narrowed() {
