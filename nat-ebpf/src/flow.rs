@@ -44,6 +44,12 @@ impl Rewrite {
         (self.sequence, self.gateway) = (key.source, key.source_port);
     }
 
+    /// Whether it is of a packet that is translated twice.
+    #[inline(always)]
+    pub const fn is_turned(&self) -> bool {
+        self.sequence != 0
+    }
+
     /// The address and port of [`Self::note_origin`], network order.
     #[inline(always)]
     pub const fn origin(&self) -> (u32, u16) {

@@ -7,6 +7,7 @@ use nat_common::{
     checksum::Delta,
     drop::DropReason,
     flow::{Direction, FlowKey4, OUTSIDE},
+    mapping,
     protocol::{
         self,
         icmp::{ECHO_REPLY, ECHO_REQUEST, TIMESTAMP, TIMESTAMP_REPLY},
@@ -60,7 +61,7 @@ pub fn error<P: Packet>(
         Some(_) if quote.key.zone != OUTSIDE => quote.vpc = quote.key.zone,
         // SAFETY: map values stay readable while the program runs; one byte cannot tear.
         Some(entry) => quote.vpc = unsafe { (*entry).vpc },
-        None => *rewrite = Rewrite::default(),
+        None => seek_mapping(&mut quote, rewrite),
     }
     let mut query = Query::default();
     Stop::decode(admit(parsed, &quote, rewrite, generation, &mut query))?;
@@ -70,6 +71,10 @@ pub fn error<P: Packet>(
     }
     if quote.vpc != 0 {
         Stop::decode(verify::<P>(context, parsed, &quote))?;
+    }
+    if query.external && interface::gateway_of(query.destination, generation).is_some() {
+        turn(parsed, &mut quote, rewrite);
+        Stop::decode(admit(parsed, &quote, rewrite, generation, &mut query))?;
     }
     fib::hop::<P>(context, &query, generation, &mut rewrite.hop).map_err(unanswered)?;
     forward::frame(&mut P::attach(context), parsed, &rewrite.hop)?;
@@ -82,6 +87,29 @@ pub fn error<P: Packet>(
     Ok(())
 }
 
+/// The mapping by which a packet of no session came in that an internal host complains about.
+#[inline(always)]
+fn seek_mapping(quote: &mut Quote, rewrite: &mut Rewrite) {
+    *rewrite = Rewrite::default();
+    if quote.key.zone != OUTSIDE && flow::seek(&mapping::outbound_key(&quote.key), rewrite).is_some() {
+        quote.vpc = quote.key.zone;
+    }
+}
+
+/// Makes of an error to an Elastic IP (RFC 5508 REQ-7) what a remote would see, which comes in as from outside. Nothing is
+/// written: `rewrite` notes where the session's own packets come from.
+#[inline(always)]
+fn turn(parsed: &mut Parsed, quote: &mut Quote, rewrite: &mut Rewrite) {
+    rewrite.note_origin(&quote.key);
+    (parsed.key.source, parsed.key.zone) = (rewrite.address, OUTSIDE);
+    (quote.key.source, quote.key.source_port) = (rewrite.address, rewrite.port);
+    (quote.key.zone, quote.vpc) = (OUTSIDE, 0);
+    if let Some(entry) = flow::seek(&quote.key, rewrite) {
+        // SAFETY: map values stay readable while the program runs; one byte cannot tear.
+        quote.vpc = unsafe { (*entry).vpc };
+    }
+}
+
 /// Not inlined: with the rest it would need more stack than a program has.
 #[inline(never)]
 fn write<P: Packet>(context: *mut P::Context, parsed: &Parsed, quote: &Quote, rewrite: &Rewrite) {
@@ -89,8 +117,19 @@ fn write<P: Packet>(context: *mut P::Context, parsed: &Parsed, quote: &Quote, re
     if rewrite.address == 0 {
         return translate::lower_ttl(&packet, parsed, Delta::NONE);
     }
-    outer(&packet, parsed, rewrite.address);
-    embedded(&packet, parsed, quote, rewrite);
+    outer(&packet, parsed, rewrite.address, rewrite.is_turned());
+    if rewrite.is_turned() {
+        // The half of it that made it what a remote would see.
+        let (address, port) = rewrite.origin();
+        let (old, new) = ((address, port), (quote.key.source, quote.key.source_port));
+        embedded(&packet, parsed, quote, Direction::Outbound, old, new);
+    }
+    let key = &quote.key;
+    let (direction, old) = match parsed.key.direction() {
+        Direction::Outbound => (Direction::Outbound, (key.source, key.source_port)),
+        Direction::Inbound => (Direction::Inbound, (key.destination, key.destination_port)),
+    };
+    embedded(&packet, parsed, quote, direction, old, (rewrite.address, rewrite.port));
 }
 
 /// Whether the checksums of the error and of the IP header that it quotes are right (RFC 5508 REQ-3). That of the quoted
@@ -131,7 +170,9 @@ fn ask(parsed: &Parsed, quote: &Quote, rewrite: &Rewrite, generation: u32) -> Re
         return Err(interface::host_or(DropReason::IcmpNoSession, parsed, generation));
     }
     if inbound {
-        if let Some(spoofed) = martian::outside(source, generation) {
+        if !rewrite.is_turned()
+            && let Some(spoofed) = martian::outside(source, generation)
+        {
             return Err(Stop::Drop(spoofed));
         }
         admit::inside(parsed, quote.vpc, rewrite.address, 0, generation)?;
@@ -228,37 +269,46 @@ fn quote<P: Packet>(packet: &P, parsed: &Parsed) -> Option<Quote> {
 
 /// The error's own IP header.
 #[inline(always)]
-fn outer<P: Packet>(packet: &P, parsed: &Parsed, address: u32) {
+fn outer<P: Packet>(packet: &P, parsed: &Parsed, address: u32, is_turned: bool) {
+    let l3 = parsed.l3 as usize;
     let (old, at) = match parsed.key.direction() {
         Direction::Outbound => (parsed.key.source, field::SOURCE),
         Direction::Inbound => (parsed.key.destination, field::DESTINATION),
     };
-    packet.write(parsed.l3 as usize + at, address);
-    translate::lower_ttl(packet, parsed, Delta::NONE.dword(old, address));
+    let mut change = Delta::NONE.dword(old, address);
+    packet.write(l3 + at, address);
+    if is_turned && let Some(source) = packet.read::<u32>(l3 + field::SOURCE) {
+        change = change.dword(source, parsed.key.source);
+        packet.write(l3 + field::SOURCE, parsed.key.source);
+    }
+    translate::lower_ttl(packet, parsed, change);
 }
 
-/// The quoted headers, and the ICMP checksum over all that changes in them.
+/// One endpoint of the quoted packet, and the ICMP checksum over all that changes with it. An error that goes out is about
+/// a packet that came in: its destination is what changes.
 #[inline(always)]
-fn embedded<P: Packet>(packet: &P, parsed: &Parsed, quote: &Quote, rewrite: &Rewrite) {
+fn embedded<P: Packet>(
+    packet: &P,
+    parsed: &Parsed,
+    quote: &Quote,
+    direction: Direction,
+    old: (u32, u16),
+    new: (u32, u16),
+) {
     let (ip, transport): (usize, usize) =
         ((parsed.l3 + quote.ip).into(), (parsed.l3 + quote.transport).into());
-    // The quoted packet went the other way: its source is our destination.
-    let (old_address, old_port, address_at, port_at) = match parsed.key.direction() {
-        Direction::Outbound => {
-            (quote.key.source, quote.key.source_port, field::DESTINATION, field::DESTINATION_PORT)
-        }
-        Direction::Inbound => {
-            (quote.key.destination, quote.key.destination_port, field::SOURCE, field::SOURCE_PORT)
-        }
+    let (address_at, port_at) = match direction {
+        Direction::Outbound => (field::DESTINATION, field::DESTINATION_PORT),
+        Direction::Inbound => (field::SOURCE, field::SOURCE_PORT),
     };
-    let address = Delta::NONE.dword(old_address, rewrite.address);
-    let port = Delta::NONE.word(old_port, rewrite.port);
+    let address = Delta::NONE.dword(old.0, new.0);
+    let port = Delta::NONE.word(old.1, new.1);
     let mut change = address.and(port);
-    packet.write(ip + address_at, rewrite.address);
+    packet.write(ip + address_at, new.0);
     change = change.and(update(packet, ip + field::IP_CHECKSUM, |checksum| address.apply(checksum)));
     match quote.key.protocol {
         protocol::TCP => {
-            packet.write(transport + port_at, rewrite.port);
+            packet.write(transport + port_at, new.1);
             // Most quotes end before the TCP checksum.
             if quote.has_checksum {
                 let at = transport + field::TCP_CHECKSUM;
@@ -266,13 +316,13 @@ fn embedded<P: Packet>(packet: &P, parsed: &Parsed, quote: &Quote, rewrite: &Rew
             }
         }
         protocol::UDP => {
-            packet.write(transport + port_at, rewrite.port);
+            packet.write(transport + port_at, new.1);
             let at = transport + field::UDP_CHECKSUM;
             change = change.and(update(packet, at, |checksum| address.and(port).apply_udp(checksum)));
         }
         protocol::GRE | protocol::ESP => {}
         _ => {
-            packet.write(transport + field::IDENTIFIER, rewrite.port);
+            packet.write(transport + field::IDENTIFIER, new.1);
             let at = transport + field::ICMP_CHECKSUM;
             change = change.and(update(packet, at, |checksum| port.apply(checksum)));
         }

@@ -77,7 +77,8 @@ pub fn run<P: Hook>(packet: &mut P, parsed: &mut Parsed, own: Own) -> Result<For
         }
         packet.error(parsed, generation, &mut rewrite)?;
         forward::stamp(packet, parsed, &rewrite.hop);
-        return Ok(Forward { way: way(parsed, &rewrite), hop: rewrite.hop });
+        let way = if rewrite.is_turned() { Way::Hairpin } else { way(parsed, &rewrite) };
+        return Ok(Forward { way, hop: rewrite.hop });
     }
     session(packet, parsed, role, own, generation, &mut rewrite)?;
     if rewrite.hop.device == 0 {
@@ -206,7 +207,7 @@ pub fn unsolicited<P: Packet>(
     rewrite: &mut Rewrite,
 ) -> Result<(), Stop> {
     // What has an origin was turned round here, and has an Elastic IP for its source.
-    if rewrite.origin().0 == 0
+    if !rewrite.is_turned()
         && let Some(spoofed) = martian::outside(parsed.key.source, generation)
     {
         return Err(interface::host_or(spoofed, parsed, generation));

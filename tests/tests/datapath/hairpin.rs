@@ -16,6 +16,8 @@ super::tests![
     without_a_mapping_only_endpoints_that_talk_to_each_other_do,
     an_elastic_ip_where_nobody_is_refuses,
     a_host_reaches_itself,
+    an_error_about_a_packet_that_was_turned_round_is_turned_round_too,
+    an_error_to_an_elastic_ip_about_nothing_that_was_sent_is_refused,
     a_packet_that_is_turned_round_passes_the_nacls_of_both_sides,
     a_packet_that_is_turned_round_has_a_ttl_and_a_size,
     on_a_shared_address_the_host_is_reached_but_for_ports_of_mappings,
@@ -216,4 +218,32 @@ fn an_elastic_ip_that_is_withdrawn_is_a_remote_like_others() {
     assert_eq!(rig.state().drops(), [("no_session", 2)].into());
     let answer = udp(REMOTE, 53, address, port);
     rig.expect(External, &answer, inbound(&answer.delivered(HOST, 5000)).judged());
+}
+
+fn an_error_about_a_packet_that_was_turned_round_is_turned_round_too() {
+    for packet in
+        [udp as fn(_, _, _, _) -> _, |host, port, remote, other| tcp(host, port, remote, other, SYN)]
+    {
+        let mut rig = Rig::with(&Layout::with_ports("40000-40001").gateway_option(INDEPENDENT));
+        let first = open(&mut rig, &packet(HOST, 5000, REMOTE, 53));
+        let second = open(&mut rig, &packet(SECOND_HOST, 6000, REMOTE, 53));
+        let sent = packet(HOST, 5000, second.0, second.1);
+        let seen = sent.turned_round(first, (SECOND_HOST, 6000));
+        rig.send(Internal, &sent);
+        // The second host has no session with the first: it complains about what came in by its mapping.
+        let error = icmp_error(SECOND_HOST, first.0, 3, 3, seen.bytes());
+        let told = error.clone().payload(&sent.clone().ttl(63).bytes());
+        let told = told.turned_round((second.0, 0), (HOST, 0));
+        rig.expect(Internal, &error, hairpin(&told).turned_round().refreshing_nothing().judged());
+        // And with a session of its own.
+        rig.send(Internal, &packet(SECOND_HOST, 6000, first.0, first.1));
+        rig.expect(Internal, &error, hairpin(&told).turned_round().refreshing_nothing().judged());
+    }
+}
+
+fn an_error_to_an_elastic_ip_about_nothing_that_was_sent_is_refused() {
+    let (mut rig, first, second) = rig(SECOND_HOST);
+    let never_sent = udp(HOST, 5000, second.0, second.1).turned_round(first, (SECOND_HOST, 6000));
+    let error = icmp_error(SECOND_HOST, first.0, 3, 3, never_sent.bytes());
+    rig.expect(Internal, &error, dropped(DropReason::IcmpNoSession));
 }

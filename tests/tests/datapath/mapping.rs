@@ -24,6 +24,7 @@ super::tests![
     a_connection_from_outside_is_accepted_where_the_filtering_lets_its_syn_in,
     a_connection_from_outside_that_its_host_refuses_leaves_no_session,
     a_ping_from_outside_is_nobodys,
+    an_error_about_what_came_in_by_a_mapping_leaves_by_it,
     a_permission_ends_with_the_last_session_toward_its_remote,
     a_host_whose_elastic_ip_is_withdrawn_gets_a_mapping_elsewhere,
     sessions_of_before_the_mapping_go_on_and_their_ports_are_not_taken_twice,
@@ -257,6 +258,17 @@ fn a_ping_from_outside_is_nobodys() {
     leave(&mut rig, &echo_request(HOST, 77, REMOTE));
     rig.expect(External, &echo_request(STRANGER, PORT, ELASTIC_IP), dropped(Reason::NoSession));
     rig.expect(External, &echo_reply(STRANGER, PORT, ELASTIC_IP), dropped(Reason::NoSession));
+}
+
+fn an_error_about_what_came_in_by_a_mapping_leaves_by_it() {
+    let mut rig = rig("40000", &filtering("endpoint-independent"));
+    leave(&mut rig, &udp(HOST, 5000, REMOTE, 53));
+    let packet = udp(STRANGER, 7, ELASTIC_IP, PORT);
+    rig.send(External, &packet);
+    let error = icmp_error(HOST, STRANGER, 3, 3, packet.delivered(HOST, 5000).bytes());
+    let told = error.clone().payload(&packet.clone().ttl(63).bytes()).translated(ELASTIC_IP, 0);
+    rig.expect(Internal, &error, outbound(&told).judged().refreshing_nothing());
+    assert_eq!(rig.sessions().len(), 1);
 }
 
 fn a_permission_ends_with_the_last_session_toward_its_remote() {
