@@ -31,6 +31,7 @@ pub mod rss;
 pub mod search;
 pub mod table;
 pub mod tcp;
+pub mod wish;
 
 #[cfg(feature = "user")]
 mod pod;

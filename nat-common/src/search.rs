@@ -12,6 +12,7 @@ use crate::{
     claim::{Place, Refusal},
     pool::{Lent, PortRange},
     ports::{self, PortMap, Walk, scale},
+    wish::Wish,
 };
 
 /// Ports guessed before a remote counts as busy: where half of the ports are taken, one session in sixteen finds it so.
@@ -128,20 +129,9 @@ pub struct Search {
     given_back: u64,
     /// The tick of its beginning.
     pub tick: u32,
-    /// The ports it would rather have, 0 for any: [`EVEN`] or [`ODD`], and [`SYSTEM`] or [`USER`].
-    wish: u32,
+    /// The ports it would rather have.
+    wish: Wish,
 }
-
-/// Even ports.
-const EVEN: u32 = 1;
-/// Odd ports.
-const ODD: u32 = 2;
-/// Ports below 1024 (RFC 6335 §6).
-const SYSTEM: u32 = 4;
-/// The other ports.
-const USER: u32 = 8;
-/// The first of them.
-const FIRST_USER: u16 = 1_024;
 
 impl Search {
     /// A search over the `count` Elastic IPs from index `first` on, beginning with the one `start` after the first.
@@ -160,54 +150,20 @@ impl Search {
         }
     }
 
-    /// It would rather have a port as `internal` (host order) is: even or odd, below 1024 or not (RFC 4787 REQ-3a and
-    /// REQ-4). Where no such port is free, another will do.
+    /// It would rather have a port as `internal` (host order) is.
     #[inline(always)]
     pub fn wish_for(&mut self, internal: u16) {
-        let parity = if internal.is_multiple_of(2) { EVEN } else { ODD };
-        self.wish = parity | if internal < FIRST_USER { SYSTEM } else { USER };
-    }
-
-    /// The part of a range that it would have.
-    #[inline(always)]
-    fn wanted(&self, range: PortRange) -> Option<PortRange> {
-        let PortRange { first, last } = range;
-        if self.wish & SYSTEM != 0 {
-            let last = if last < FIRST_USER { last } else { FIRST_USER - 1 };
-            return (first <= last).then_some(PortRange { first, last });
-        }
-        if self.wish & USER != 0 {
-            let first = if first < FIRST_USER { FIRST_USER } else { first };
-            return (first <= last).then_some(PortRange { first, last });
-        }
-        Some(range)
-    }
-
-    /// Whether it would rather not have this port of a wanted range.
-    #[inline(always)]
-    const fn is_unwanted(&self, port: u32) -> bool {
-        self.unwanted() >> (port % 64) & 1 != 0
-    }
-
-    /// Those of 64 ports in a row, from a multiple of 64 on, that it would rather not have.
-    #[inline(always)]
-    const fn unwanted(&self) -> u64 {
-        const ODD_PORTS: u64 = 0xaaaa_aaaa_aaaa_aaaa;
-        match self.wish & (EVEN | ODD) {
-            EVEN => ODD_PORTS,
-            ODD => !ODD_PORTS,
-            _ => 0,
-        }
+        self.wish = Wish::like(internal);
     }
 
     /// Begins anew without a wish; false if it had none.
     #[inline(always)]
     fn wish_no_more(&mut self) -> bool {
-        if self.wish == 0 {
+        if self.wish.is_none() {
             return false;
         }
         // The Elastic IPs have come round to the one it began with.
-        (self.wish, self.left, self.ranges_left) = (0, self.count, 0);
+        (self.wish, self.left, self.ranges_left) = (Wish::default(), self.count, 0);
         true
     }
 
@@ -293,7 +249,7 @@ fn current_map<W: World>(world: &mut W) -> Option<W::Map> {
 fn choose<W: World>(world: &mut W) -> Option<u32> {
     if world.search().way == Way::Count {
         let search = world.search();
-        return search.walk.step().filter(|port| !search.is_unwanted(*port));
+        return search.walk.step().filter(|port| !search.wish.excludes(*port));
     }
     if world.search().guesses != 0 {
         return guess(world);
@@ -311,7 +267,7 @@ fn choose<W: World>(world: &mut W) -> Option<u32> {
         return None;
     }
     let map = current_map(world)?;
-    let unwanted = world.search().unwanted();
+    let unwanted = world.search().wish.excluded();
     world.search().walk.step_to_free(map, unwanted)
 }
 
@@ -321,7 +277,7 @@ fn guess<W: World>(world: &mut W) -> Option<u32> {
     let search = world.search();
     search.guesses -= 1;
     let port = search.walk.pick(random);
-    let port = if search.is_unwanted(port) { port ^ 1 } else { port };
+    let port = if search.wish.excludes(port) { port ^ 1 } else { port };
     if port < search.walk.low || port > search.walk.high {
         return None;
     }
@@ -387,7 +343,7 @@ fn next_range<W: World>(world: &mut W) -> bool {
     }
     search.ahead = 0;
     search.ranges_left -= 1;
-    let Some(PortRange { first, last }) = search.wanted(range) else { return true };
+    let Some(PortRange { first, last }) = search.wish.part_of(range) else { return true };
     search.walk = Walk::new(first.into(), last.into(), random);
     (search.way, search.guesses) = match (search.map, search.lent.ports > FEW) {
         (0, false) => (Way::Count, 0),
@@ -429,7 +385,10 @@ fn next_address<W: World>(world: &mut W) -> bool {
 #[inline(always)]
 fn note_full<W: World>(world: &mut W) {
     if let Some(map) = current_map(world) {
-        let Search { generation, given_back, full: 0, wish: 0, .. } = *world.search() else { return };
+        let Search { generation, given_back, full: 0, wish, .. } = *world.search() else { return };
+        if !wish.is_none() {
+            return;
+        }
         ports::note_full(map, generation, given_back);
     }
 }

@@ -281,10 +281,11 @@ fn a_permission_ends_with_the_last_session_toward_its_remote() {
         let delivered = inbound(&packet(remote).delivered(HOST, 5000)).judged().refreshing_nothing();
         rig.expect(External, &packet(remote), delivered);
     }
-    rig.age(200);
-    let kept = tcp(HOST, 5000, REMOTE, 81, SYN);
-    leave(&mut rig, &kept);
-    rig.age(100);
+    // One is established, which keeps it longer.
+    let answer = tcp(REMOTE, 81, ELASTIC_IP, PORT, SYN | ACK);
+    rig.expect(External, &answer, inbound(&answer.delivered(HOST, 5000)).judged());
+    leave(&mut rig, &tcp(HOST, 5000, REMOTE, 81, ACK));
+    rig.age(300);
     rig.age(10);
     assert_eq!(rig.sessions().len(), 1);
     let delivered = inbound(&packet(REMOTE).delivered(HOST, 5000)).judged().refreshing_nothing();
