@@ -6,14 +6,7 @@ use nat_common::{
     tcp::{self, header},
 };
 
-use crate::{
-    assembly,
-    header::Tcp,
-    maps::STREAMS,
-    packet::Packet,
-    parse::Parsed,
-    table,
-};
+use crate::{assembly, header::Tcp, maps::STREAMS, packet::Packet, parse::Parsed, table};
 
 /// Where `tcp_seen` stands in its word of the entry: the second, uppermost.
 const SEEN_SHIFT: u32 = 56;

@@ -173,11 +173,7 @@ macro_rules! hook {
         }
 
         #[unsafe(no_mangle)]
-        extern "C" fn $note(
-            context: *mut $context,
-            parsed: *const Parsed,
-            entry: *mut FlowEntry4,
-        ) -> u64 {
+        extern "C" fn $note(context: *mut $context, parsed: *const Parsed, entry: *mut FlowEntry4) -> u64 {
             // SAFETY: as above; `entry` is a map value.
             if let Some(parsed) = unsafe { parsed.as_ref() }
                 && !entry.is_null()

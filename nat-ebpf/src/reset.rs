@@ -3,8 +3,7 @@
 use nat_common::{
     config::{Config, slot},
     drop::DropReason,
-    protocol,
-    tcp,
+    protocol, tcp,
 };
 
 use crate::{

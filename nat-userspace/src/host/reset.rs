@@ -85,10 +85,7 @@ fn frames(session: &Expired) -> [Vec<u8>; 2] {
     let external = end(session.address, session.port);
     let remote = end(key.destination, key.destination_port);
     let [to_remote, to_host] = session.sequences;
-    [
-        frame(&session.hops[0], external, remote, to_remote),
-        frame(&session.hops[1], remote, host, to_host),
-    ]
+    [frame(&session.hops[0], external, remote, to_remote), frame(&session.hops[1], remote, host, to_host)]
 }
 
 fn frame(hop: &Hop, source: End, destination: End, sequence: u32) -> Vec<u8> {

@@ -352,7 +352,8 @@ fn limits(config: &Config) -> map::Config {
 /// The idle timeouts as the data plane counts them, in ticks.
 #[must_use]
 pub fn timeouts(seconds: &config::Timeouts) -> map::Timeouts {
-    let config::Timeouts { tcp_established, tcp_transitory, tcp_closing, udp, icmp, inbound_refresh } = *seconds;
+    let config::Timeouts { tcp_established, tcp_transitory, tcp_closing, udp, icmp, inbound_refresh } =
+        *seconds;
     map::Timeouts {
         tcp_established: ticks_from_seconds(tcp_established),
         tcp_transitory: ticks_from_seconds(tcp_transitory),

@@ -3,7 +3,7 @@
 use std::{cell::Cell, collections::HashMap, fmt::Write, net::Ipv4Addr};
 
 use nat_common::{
-    clock::ticks_from_seconds, 
+    clock::ticks_from_seconds,
     event::{Event, Expired},
     flow::address,
 };

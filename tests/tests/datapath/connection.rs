@@ -374,11 +374,14 @@ fn an_unsolicited_syn_is_never_answered_and_does_not_stand_in_the_way() {
     rig.expect(External, &theirs, inbound(&theirs.delivered(HOST, 5000)).judged());
 }
 
+/// What makes a segment of some kind of a plain one.
+type Change = fn(&mut etherparse::TcpHeader);
+
 fn segments_of_every_kind_pass_as_they_are() {
     let mut rig = connected();
     for side in [Internal, External] {
         let (bare, data) = (start(side) + 1, segment(side, ACK, start(side) + 1));
-        let changes: [(&str, fn(&mut etherparse::TcpHeader)); 8] = [
+        let changes: [(&str, Change); 8] = [
             ("zero window", |header| header.window_size = 0),
             ("urgent data", |header| {
                 header.urg = true;
