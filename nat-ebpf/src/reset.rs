@@ -25,7 +25,10 @@ pub fn send<P: Packet>(context: *mut P::Context, parsed: &Parsed) -> Result<(), 
     let mut packet = P::attach(context);
     let generation = GENERATION.get(0).copied().unwrap_or_default();
     let Some(config) = CONFIG.get(slot(generation)) else { return Err(REFUSED) };
-    if config.resets == Config::NO_RESETS || !reply::is_due(parsed, Reply::Reset, generation) || !reply::is_allowed(generation) {
+    if config.resets == Config::NO_RESETS
+        || !reply::is_due(parsed, Reply::Reset, generation)
+        || !reply::is_allowed(generation)
+    {
         return Err(REFUSED);
     }
     let (l3, l4) = (parsed.l3 as usize, parsed.l4 as usize);
