@@ -51,8 +51,8 @@ pub struct Timeouts {
     pub udp: u32,
     /// ICMP queries.
     pub icmp: u32,
-    /// Always zero.
-    pub spare: u32,
+    /// 1: of UDP and ICMP, inbound packets keep no session alive.
+    pub outbound_alone: u32,
 }
 
 impl Timeouts {
@@ -93,10 +93,20 @@ impl Timeouts {
 pub struct Config {
     /// When sessions end.
     pub timeouts: Timeouts,
-    /// ICMP errors that one CPU may send in a second.
+    /// ICMP errors and resets that one CPU may send in a second.
     pub icmp_errors_per_second: u32,
-    /// Always zero.
-    pub spare: u32,
+    /// When hosts are told of a TCP session that has ended for being idle: [`Config::NO_RESETS`],
+    /// [`Config::RESETS_ON_SEND`], [`Config::AT_EXPIRY`].
+    pub resets: u32,
+}
+
+impl Config {
+    /// Never.
+    pub const NO_RESETS: u32 = 0;
+    /// A host that goes on with it gets a RST.
+    pub const RESETS_ON_SEND: u32 = 1;
+    /// Both ends get a RST as it ends; a host that goes on with it all the same, one more.
+    pub const AT_EXPIRY: u32 = 2;
 }
 
 /// What an interface is for, one per slot.
@@ -105,7 +115,7 @@ pub struct Config {
 pub struct Role {
     /// The VPC whose hosts are behind it; 0: no internal side.
     pub zone: u8,
-    /// [`Role::EXTERNAL`], [`Role::NO_TRANSMIT`].
+    /// [`Role::EXTERNAL`], [`Role::NO_TRANSMIT`], [`Role::STREAMS`].
     pub flags: u8,
     /// VLAN identifier, where the interface is a VLAN device; 0 otherwise.
     pub vlan: u16,
@@ -124,6 +134,8 @@ impl Role {
     pub const EXTERNAL: u8 = 1;
     /// `XDP_TX` does not reach the other end: a veth wakes its peer for it only if that runs a program of its own.
     pub const NO_TRANSMIT: u8 = 2;
+    /// What TCP acknowledges is remembered with every segment, for resets at expiry.
+    pub const STREAMS: u8 = 8;
 
     /// Whether the interface faces the outside.
     #[inline(always)]
@@ -175,7 +187,7 @@ mod tests {
             tcp_closing: 100,
             udp: 300,
             icmp: 60,
-            spare: 0,
+            outbound_alone: 0,
         };
         assert_eq!(timeouts.least(protocol::TCP), 100);
         assert_eq!(Timeouts { tcp_established: 5, ..timeouts }.least(protocol::TCP), 5);

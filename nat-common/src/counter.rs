@@ -70,7 +70,7 @@ counters! {
     stack_packets,
     /// Bytes of their frames.
     stack_bytes,
-    /// Packets answered with an ICMP error.
+    /// Packets answered with an ICMP error or a RST.
     replied_packets,
     /// Bytes of IP in them.
     replied_bytes,
@@ -82,6 +82,8 @@ counters! {
     connection_attempts,
     /// TCP sessions released before either side had closed them.
     idle_timeouts,
+    /// RSTs sent to hosts that go on with a TCP session that has ended.
+    resets_sent,
     /// Ports tried for new sessions.
     port_tries,
     /// Next hops looked for: in the kernel's tables, or among those found in the last second.

@@ -3,6 +3,8 @@
 use bytemuck::{Pod, Zeroable};
 use core::net::Ipv4Addr;
 
+use crate::tcp::COUNT;
+
 /// The zone of packets that come from outside. VPCs are numbered from 1.
 pub const OUTSIDE: u8 = 0;
 
@@ -168,7 +170,7 @@ pub struct FlowEntry4 {
     pub opened: u32,
     /// Packets translated, the lower 32 bits.
     pub packets: u32,
-    /// Bytes of IP translated.
+    /// Bytes of IP translated, in the lower 48 bits; above them, how far TCP's stream has got ([`crate::tcp::advance`]).
     pub bytes: u64,
 }
 
@@ -228,6 +230,13 @@ impl FlowEntry4 {
     #[must_use]
     pub const fn packet_count(&self) -> u64 {
         (self.packets_high as u64) << 32 | self.packets as u64
+    }
+
+    /// Bytes of IP translated.
+    #[inline(always)]
+    #[must_use]
+    pub const fn byte_count(&self) -> u64 {
+        self.bytes & COUNT
     }
 
     /// The key of the session's other flow, given this one's `key`.
@@ -300,6 +309,12 @@ mod tests {
     fn packets_are_counted_beyond_32_bits() {
         let entry = FlowEntry4 { packets: 7, packets_high: 2, ..FlowEntry4::default() };
         assert_eq!(entry.packet_count(), (2 << 32) + 7);
+    }
+
+    #[test]
+    fn bytes_are_counted_beside_the_place_of_the_stream() {
+        let entry = FlowEntry4 { bytes: 0xffff << 48 | 7, ..FlowEntry4::default() };
+        assert_eq!(entry.byte_count(), 7);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use core::ffi::c_void;
 use nat_common::{
     config::{Ageing, Config, Timeouts, slot},
     counter::Counters,
+    event::{Event, Expired},
     flow::{ENDING, FlowEntry4, FlowKey4, OUTSIDE, UNJUDGED, holds_flow},
     mapping::{is_mapping, is_permission},
     protocol,
@@ -13,8 +14,10 @@ use nat_common::{
 };
 
 use crate::{
-    assembly, choose, clock, count, host, interface, mapping,
-    maps::{AGEING, CONFIG, GENERATION},
+    assembly, choose, clock,
+    connection::acknowledged,
+    count, host, interface, mapping,
+    maps::{AGEING, CONFIG, EVENTS, GENERATION},
     ports, table,
 };
 
@@ -22,7 +25,7 @@ use crate::{
 #[inline(always)]
 pub fn run() {
     let generation = GENERATION.get(0).copied().unwrap_or_default();
-    let Some(&Config { timeouts, .. }) = CONFIG.get(slot(generation)) else { return };
+    let Some(Config { timeouts, resets, .. }) = CONFIG.get(slot(generation)) else { return };
     let Some(&Ageing { withdrawn, recount, ahead, first, groups, .. }) = AGEING.get(0) else { return };
     let mut pass = Pass {
         timeouts,
@@ -33,6 +36,7 @@ pub fn run() {
         first,
         released: 0,
         idle: 0,
+        tells: *resets == Config::AT_EXPIRY,
     };
     // SAFETY: the callback has the signature that the helper calls, and `pass` outlives the call.
     unsafe { bpf_loop(groups, visit as *mut c_void, (&raw mut pass).cast(), 0) };
@@ -61,7 +65,7 @@ extern "C" fn flow_end_if_over(inbound: *const FlowKey4, sequence: u32) -> u64 {
     // SAFETY: callers pass a reference; the verifier asks for the check against null.
     let Some(key) = (unsafe { inbound.as_ref() }) else { return 0 };
     let generation = GENERATION.get(0).copied().unwrap_or_default();
-    let Some(&Config { timeouts, .. }) = CONFIG.get(slot(generation)) else { return 0 };
+    let Some(Config { timeouts, .. }) = CONFIG.get(slot(generation)) else { return 0 };
     let Some(inbound) = table::seek(key) else { return 1 };
     let mut pass = Pass {
         timeouts,
@@ -72,6 +76,7 @@ extern "C" fn flow_end_if_over(inbound: *const FlowKey4, sequence: u32) -> u64 {
         first: 0,
         released: 0,
         idle: 0,
+        tells: false,
     };
     // SAFETY: map values stay readable while the program runs.
     let inbound = unsafe { &mut *inbound };
@@ -82,7 +87,7 @@ extern "C" fn flow_end_if_over(inbound: *const FlowKey4, sequence: u32) -> u64 {
         pass.judge_mapping(outbound);
         return u64::from(!outbound.is_flow());
     }
-    if pass.has_closed_before(outbound, inbound, sequence) && release(outbound, inbound, false) {
+    if pass.has_closed_before(outbound, inbound, sequence) && release(outbound, inbound, false, false) {
         pass.released += 1;
     } else {
         pass.judge_pair(outbound, inbound);
@@ -95,7 +100,8 @@ extern "C" fn flow_end_if_over(inbound: *const FlowKey4, sequence: u32) -> u64 {
 }
 
 struct Pass {
-    timeouts: Timeouts,
+    /// Of a slot that is not filled anew while a slice is aged.
+    timeouts: &'static Timeouts,
     now: u32,
     generation: u32,
     withdrawn: bool,
@@ -103,6 +109,8 @@ struct Pass {
     first: u32,
     released: u64,
     idle: u64,
+    /// Whether both ends of a TCP session learn that it ends for being idle.
+    tells: bool,
 }
 
 /// One group.
@@ -176,7 +184,8 @@ impl Pass {
         if !withdrawn && self.idle_for(outbound, inbound) <= self.timeouts.of(protocol, phase) {
             return;
         }
-        if release(outbound, inbound, withdrawn) {
+        let tells = self.tells && !withdrawn && protocol == protocol::TCP && phase.is_open();
+        if release(outbound, inbound, withdrawn, tells) {
             self.released += 1;
             if protocol == protocol::TCP && phase != Phase::Closing {
                 self.idle += 1;
@@ -201,12 +210,44 @@ impl Pass {
         if idle > u32::MAX / 2 { 0 } else { idle }
     }
 
-    /// Ticks since either direction was seen.
+    /// Ticks since a direction was seen that keeps the session alive: either, or of UDP and ICMP perhaps the outbound one
+    /// alone (RFC 4787 §4.3).
     #[inline(always)]
     fn idle_for(&self, outbound: &FlowEntry4, inbound: &FlowEntry4) -> u32 {
+        let outbound_alone = self.timeouts.outbound_alone != 0 && outbound.protocol != protocol::TCP;
         let (outbound, inbound) = (self.since(outbound), self.since(inbound));
+        if outbound_alone {
+            return outbound;
+        }
         if outbound < inbound { outbound } else { inbound }
     }
+}
+
+/// Tells the controller of a session that ends for being idle, if it is known how to reset it. Global, as [`crate::nacl`]
+/// explains. Returns nothing of interest.
+#[unsafe(no_mangle)]
+extern "C" fn flow_expired(outbound: *mut FlowEntry4, inbound: *mut FlowEntry4) -> u64 {
+    // SAFETY: callers pass references; the verifier asks for the checks against null.
+    let (Some(out), Some(back)) = (unsafe { (outbound.as_ref(), inbound.as_ref()) }) else { return 0 };
+    let key = out.key();
+    let (Some(to_internal), Some(to_remote)) =
+        (acknowledged(&key, outbound), acknowledged(&back.key(), inbound))
+    else {
+        return 0;
+    };
+    if let Some(mut record) = EVENTS.reserve::<Expired>(0) {
+        record.write(Expired {
+            kind: Event::EXPIRED,
+            address: out.address,
+            port: out.port,
+            spare: [0; 3],
+            key,
+            hops: [out.hop, back.hop],
+            sequences: [to_remote, to_internal],
+        });
+        record.submit(0);
+    }
+    0
 }
 
 /// How often a session is marked as ending that packets use meanwhile, although they are refused.
@@ -214,7 +255,7 @@ const PATIENCE: u32 = 4;
 
 /// Both flows go together, inbound first, and only if neither was seen since they were judged (invariant 6).
 #[inline(always)]
-fn release(outbound: &mut FlowEntry4, inbound: &mut FlowEntry4, forced: bool) -> bool {
+fn release(outbound: &mut FlowEntry4, inbound: &mut FlowEntry4, forced: bool, tells: bool) -> bool {
     let judged = inbound.last_seen;
     if !mark_ending(outbound, forced) {
         return false;
@@ -231,6 +272,9 @@ fn release(outbound: &mut FlowEntry4, inbound: &mut FlowEntry4, forced: bool) ->
             (&raw mut outbound.generation).write_volatile(UNJUDGED);
             return false;
         }
+    }
+    if tells {
+        flow_expired(outbound, inbound);
     }
     let key = inbound.key();
     let (host, mark, held_in) =

@@ -138,7 +138,9 @@ fn opened(counters: &mut Counters, parsed: &Parsed) {
 /// Has the entry, the session's inbound flow until now, become its outbound one.
 #[inline(always)]
 fn become_outbound(opening: &mut Opening, parsed: &Parsed, rewrite: &Rewrite) {
-    let seen = if parsed.key.protocol == protocol::TCP { tcp::observe(0, parsed.tcp_flags) } else { 0 };
+    let seen = if parsed.key.protocol == protocol::TCP { tcp::SYN } else { 0 };
+    // Other protocols have no sequence number, and nobody asks where their stream has got to.
+    let end = opening.order.sequence.wrapping_add(parsed.length);
     let tick = opening.entry.opened;
     opening.entry = FlowEntry4 {
         address: rewrite.address,
@@ -149,7 +151,7 @@ fn become_outbound(opening: &mut Opening, parsed: &Parsed, rewrite: &Rewrite) {
         last_seen: tick,
         opened: tick,
         packets: 1,
-        bytes: parsed.length.into(),
+        bytes: tcp::begin(parsed.length.into(), end),
         hop: rewrite.hop,
         ..FlowEntry4::of(&parsed.key)
     };

@@ -1,6 +1,7 @@
 //! Sessions: find, refresh, judge anew.
 
 use nat_common::{
+    config::Role,
     drop::DropReason,
     flow::{Direction, ENDING, FlowEntry4, FlowKey4, Hop, holds_flow},
     tcp,
@@ -12,7 +13,7 @@ use crate::{
     clock,
     count::Own,
     fib::{self, Query},
-    header::Tcp,
+    header::field,
     hook::Hook,
     interface,
     packet::Packet,
@@ -118,10 +119,11 @@ pub fn pass<P: Hook>(
     entry: *mut FlowEntry4,
     own: Own,
     generation: u32,
-    fits: bool,
+    role: &Role,
     rewrite: &mut Rewrite,
 ) -> Result<(), Stop> {
     let tick = clock::now_by(own);
+    let fits = u32::from(parsed.longest) <= role.mtu;
     // SAFETY: see `find`. Of all CPUs, only the one that carries this direction writes these fields.
     unsafe {
         let before = (&raw const (*entry).last_seen).read_volatile();
@@ -142,37 +144,24 @@ pub fn pass<P: Hook>(
         if packets >> 32 != 0 {
             (*entry).packets_high += 1;
         }
-        (*entry).bytes += u64::from(parsed.length);
-        if parsed.key.protocol == protocol::TCP {
+        let bytes = (*entry).bytes.wrapping_add(u64::from(parsed.length));
+        if parsed.key.protocol != protocol::TCP {
+            (*entry).bytes = bytes;
+        } else if parsed.tcp_flags & tcp::header::CONTROL | role.flags & Role::STREAMS != 0 {
+            (*entry).bytes = bytes;
+            packet.note(parsed, entry);
+        } else {
             let seen = (*entry).tcp_seen;
-            let now = tcp::observe(seen, parsed.tcp_flags);
+            let now = tcp::go_on(seen);
             if now != seen {
                 (*entry).tcp_seen = now;
-                if now & tcp::FIN != 0 {
-                    packet.note_end(parsed, entry);
-                }
             }
+            // Read before; what is missing here is only so for the verifier.
+            let sequence = packet.read::<u32>(parsed.l4 as usize + field::SEQUENCE).unwrap_or_default();
+            (*entry).bytes = tcp::advance(bytes, u32::from_be(sequence).wrapping_add(parsed.length));
         }
     }
     Ok(())
-}
-
-/// Notes where the internal host's stream ends, at its FIN: in the inbound flow, whose own time of opening nobody asks
-/// for. A later SYN to the same remote is proved to be newer by that (RFC 1122 §4.2.2.13).
-#[inline(always)]
-pub fn note_end<P: Packet>(context: *mut P::Context, parsed: &Parsed, entry: *mut FlowEntry4) {
-    if parsed.key.direction() != Direction::Outbound {
-        return;
-    }
-    let packet = P::attach(context);
-    let Some(header) = packet.read::<Tcp>(parsed.l4 as usize) else { return };
-    // SAFETY: see `find`.
-    let other = unsafe { (*entry).other_key(&parsed.key) };
-    let Some(inbound) = table::seek(&other) else { return };
-    let data = parsed.length.wrapping_sub(u32::from(parsed.l4 - parsed.l3)).wrapping_sub(header.length());
-    let end = u32::from_be(header.sequence).wrapping_add(data).wrapping_add(1);
-    // SAFETY: a word of a map value.
-    unsafe { (&raw mut (*inbound).opened).write_volatile(end) };
 }
 
 /// Asks NACLs, route and hop anew, and notes that this generation has been asked.

@@ -152,6 +152,18 @@ impl Tcp {
     pub const fn length(&self) -> u32 {
         (self.offset >> 4) as u32 * 4
     }
+
+    /// The sum of the header without options, in words of up to 32 bits.
+    #[inline(always)]
+    pub const fn sum(&self) -> u64 {
+        self.ports as u64
+            + self.sequence as u64
+            + self.acknowledgement as u64
+            + u16::from_ne_bytes([self.offset, self.flags]) as u64
+            + self.window as u64
+            + self.checksum as u64
+            + self.urgent as u64
+    }
 }
 
 /// UDP (RFC 768).
@@ -194,6 +206,8 @@ const _: () = assert!(ETHERNET == 14 && IPV4 == 20 && size_of::<Tcp>() == 20 && 
 pub mod field {
     /// IPv4: identification.
     pub const IDENTIFICATION: usize = 4;
+    /// TCP: sequence number.
+    pub const SEQUENCE: usize = 4;
     /// IPv4: TTL and protocol, one checksummed word.
     pub const TTL: usize = 8;
     /// IPv4: header checksum.

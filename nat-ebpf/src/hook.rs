@@ -30,8 +30,8 @@ pub trait Hook: Packet {
         rewrite: &mut Rewrite,
     ) -> Result<(), Stop>;
 
-    /// [`crate::flow::note_end`].
-    fn note_end(&self, parsed: &Parsed, entry: *mut FlowEntry4);
+    /// [`crate::connection::note`].
+    fn note(&self, parsed: &Parsed, entry: *mut FlowEntry4);
 
     /// [`crate::icmp::error`].
     fn error(&mut self, parsed: &mut Parsed, generation: u32, rewrite: &mut Rewrite) -> Result<(), Stop>;
@@ -42,7 +42,7 @@ pub trait Hook: Packet {
     /// [`crate::amend::amend`].
     fn amend(&mut self, parsed: &Parsed, rewrite: &Rewrite, generation: u32);
 
-    /// [`crate::reply::send`].
+    /// [`crate::reply::send`] or [`crate::reset::send`].
     fn reply(&mut self, parsed: &Parsed, reply: Reply) -> Result<(), Stop>;
 }
 
@@ -54,8 +54,8 @@ pub const NOTHING: Result<(), Stop> = Err(Stop::Drop(DropReason::NotConfigured))
 macro_rules! hook {
     (
         $packet:ty, $context:ty,
-        $miss:ident, $unsolicited:ident, $judge:ident, $note_end:ident, $error:ident, $options:ident, $amend:ident,
-        $reply:ident
+        $miss:ident, $unsolicited:ident, $judge:ident, $note:ident, $error:ident, $options:ident, $amend:ident,
+        $reply:ident, $reset:ident
     ) => {
         impl crate::hook::Hook for $packet {
             #[inline(always)]
@@ -85,8 +85,8 @@ macro_rules! hook {
             }
 
             #[inline(always)]
-            fn note_end(&self, parsed: &Parsed, entry: *mut FlowEntry4) {
-                $note_end(self.context, parsed, entry);
+            fn note(&self, parsed: &Parsed, entry: *mut FlowEntry4) {
+                $note(self.context, parsed, entry);
             }
 
             #[inline(always)]
@@ -116,8 +116,11 @@ macro_rules! hook {
 
             #[inline(always)]
             fn reply(&mut self, parsed: &Parsed, reply: Reply) -> Result<(), Stop> {
-                let reply = Stop::encode(Err(Stop::Reply(reply)));
-                let result = Stop::decode($reply(self.context, parsed, reply));
+                let result = match reply {
+                    Reply::Reset => $reset(self.context, parsed),
+                    _ => $reply(self.context, parsed, Stop::encode(Err(Stop::Reply(reply)))),
+                };
+                let result = Stop::decode(result);
                 *self = Self::attach(self.context);
                 result
             }
@@ -170,16 +173,12 @@ macro_rules! hook {
         }
 
         #[unsafe(no_mangle)]
-        extern "C" fn $note_end(
-            context: *mut $context,
-            parsed: *const Parsed,
-            entry: *mut FlowEntry4,
-        ) -> u64 {
+        extern "C" fn $note(context: *mut $context, parsed: *const Parsed, entry: *mut FlowEntry4) -> u64 {
             // SAFETY: as above; `entry` is a map value.
             if let Some(parsed) = unsafe { parsed.as_ref() }
                 && !entry.is_null()
             {
-                crate::flow::note_end::<$packet>(context, parsed, entry);
+                crate::connection::note::<$packet>(context, parsed, entry);
             }
             0
         }
@@ -228,6 +227,15 @@ macro_rules! hook {
                 return Stop::encode(crate::hook::NOTHING);
             };
             Stop::encode(crate::reply::send::<$packet>(context, parsed, reply).map_err(Stop::Drop))
+        }
+
+        #[unsafe(no_mangle)]
+        extern "C" fn $reset(context: *mut $context, parsed: *const Parsed) -> u64 {
+            // SAFETY: as above.
+            let Some(parsed) = (unsafe { parsed.as_ref() }) else {
+                return Stop::encode(crate::hook::NOTHING);
+            };
+            Stop::encode(crate::reset::send::<$packet>(context, parsed).map_err(Stop::Drop))
         }
     };
 }

@@ -160,6 +160,11 @@ pub static DROPS: PerCpuArray<u64> = PerCpuArray::with_max_entries(DropReason::C
 #[map]
 pub static SAMPLES: Array<DropSample> = Array::with_max_entries(DropReason::COUNT, 0);
 
+/// Where resets are sent at expiry, by place in `FLOWS4`: what the sender of a TCP flow has acknowledged last, and of
+/// which flow. Written by the data plane, read by ageing; elsewhere it has one entry.
+#[map]
+pub static STREAMS: Array<u64> = Array::with_max_entries(1, 0);
+
 /// Written by the data plane: what the controller has to act upon.
 #[map]
 pub static EVENTS: RingBuf = RingBuf::with_byte_size(RING_BYTES, 0);
@@ -193,16 +198,16 @@ pub const MAX_HOPS: u32 = 1_024;
 #[map]
 pub static HOPS: PerCpuArray<Found> = PerCpuArray::with_max_entries(MAX_HOPS, 0);
 
-/// What a CPU may still send in ICMP errors.
+/// What a CPU may still send in answers.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Allowance {
     /// The tick it belongs to.
     pub tick: u32,
-    /// Errors left.
+    /// Answers left.
     pub left: u32,
 }
 
-/// The data plane's own: the ICMP errors that each CPU may still send.
+/// The data plane's own: the answers that each CPU may still send.
 #[map]
 pub static ALLOWANCE: PerCpuArray<Allowance> = PerCpuArray::with_max_entries(1, 0);

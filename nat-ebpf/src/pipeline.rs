@@ -194,8 +194,7 @@ fn session<P: Hook>(
     if parsed.ttl <= 1 {
         return Err(Stop::Reply(Reply::TimeExceeded));
     }
-    let fits = u32::from(parsed.longest) <= role.mtu;
-    flow::pass(packet, parsed, entry, own, generation, fits, rewrite)
+    flow::pass(packet, parsed, entry, own, generation, role, rewrite)
 }
 
 /// From outside, without a session: never an opening (invariant 2). It may come in all the same where a mapping says so.
@@ -270,7 +269,7 @@ pub fn miss<P: Packet>(
             choose::first_address(choice, generation)
         }
         Answer::Passes => rewrite.address,
-        Answer::Stray => return Err(Stop::Drop(DropReason::NotOpening)),
+        Answer::Stray => return Err(without_session(parsed)),
     };
     // To an Elastic IP there is no hop: the packet is turned round here.
     if interface::gateway_of(destination, generation).is_none() {
@@ -293,5 +292,16 @@ fn is_opening(parsed: &Parsed) -> bool {
         protocol::TCP => parsed.tcp_flags & (SYN | ACK | FIN | RST) == SYN,
         protocol::ICMP => matches!((parsed.icmp >> 8) as u8, icmp::ECHO_REQUEST | icmp::TIMESTAMP),
         _ => true,
+    }
+}
+
+/// What goes on with a session that there is none of: the host that does so shall learn of it, but nobody answers a RST
+/// (RFC 9293 §3.10.7.1).
+#[inline(always)]
+fn without_session(parsed: &Parsed) -> Stop {
+    if parsed.key.protocol == protocol::TCP && parsed.tcp_flags & tcp::header::RST == 0 {
+        Stop::Reply(Reply::Reset)
+    } else {
+        Stop::Drop(DropReason::NotOpening)
     }
 }

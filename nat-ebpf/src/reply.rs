@@ -24,7 +24,7 @@ const LONGEST: usize = 576;
 const ADDED: usize = header::IPV4 + header::ICMP;
 const QUOTE: usize = LONGEST - ADDED;
 /// TTL of packets that start here.
-const TTL: u8 = 64;
+pub const TTL: u8 = 64;
 
 /// Turns the packet into an ICMP error to its sender, ready to leave by the device it came from.
 #[inline(always)]
@@ -56,9 +56,9 @@ pub fn send<P: Packet>(context: *mut P::Context, parsed: &Parsed, reply: Reply) 
     Ok(())
 }
 
-/// Whether the packet is one that may be answered with an error (RFC 1812 §4.3.2.7).
+/// Whether the packet is one that may be answered (RFC 1812 §4.3.2.7).
 #[inline(always)]
-fn is_due(parsed: &Parsed, reply: Reply, generation: u32) -> bool {
+pub fn is_due(parsed: &Parsed, reply: Reply, generation: u32) -> bool {
     if reply.is_for_inside() && parsed.key.zone == OUTSIDE {
         return false;
     }
@@ -67,9 +67,9 @@ fn is_due(parsed: &Parsed, reply: Reply, generation: u32) -> bool {
     !parsed.group && !is_martian(source) && !interface::is_host(source, generation)
 }
 
-/// Whether this CPU may send another error in this tick (RFC 1812 §4.3.2.8).
+/// Whether this CPU may send another answer in this tick (RFC 1812 §4.3.2.8).
 #[inline(always)]
-fn is_allowed(generation: u32) -> bool {
+pub fn is_allowed(generation: u32) -> bool {
     let Some(config) = CONFIG.get(slot(generation)) else { return false };
     let Some(allowance) = ALLOWANCE.get_ptr_mut(0) else { return false };
     // SAFETY: the entry is this CPU's own.
@@ -130,7 +130,7 @@ fn message(reply: Reply, sum_of_quote: u64) -> Icmp {
     let (kind, code, mtu) = match reply {
         Reply::TimeExceeded => (icmp::TIME_EXCEEDED, 0, 0),
         Reply::FragmentationNeeded(mtu) => (icmp::UNREACHABLE, icmp::FRAGMENTATION_NEEDED, mtu.to_be()),
-        Reply::Prohibited(_) => (icmp::UNREACHABLE, icmp::PROHIBITED, 0),
+        Reply::Prohibited(_) | Reply::Reset => (icmp::UNREACHABLE, icmp::PROHIBITED, 0),
         Reply::NetworkUnreachable(_) => (icmp::UNREACHABLE, icmp::NETWORK_UNREACHABLE, 0),
         Reply::HostUnreachable(_) => (icmp::UNREACHABLE, icmp::HOST_UNREACHABLE, 0),
         Reply::ProtocolUnreachable(_) => (icmp::UNREACHABLE, icmp::PROTOCOL_UNREACHABLE, 0),

@@ -7,13 +7,13 @@ use nat_common::drop::DropReason;
 pub enum Stop {
     /// It is for the gateway host itself: the kernel's stack takes it.
     Stack,
-    /// Its sender gets an ICMP error.
+    /// Its sender gets an answer.
     Reply(Reply),
     /// It is refused.
     Drop(DropReason),
 }
 
-/// The ICMP errors that the gateway originates.
+/// What the gateway answers by itself: ICMP errors, and a RST.
 #[derive(Clone, Copy)]
 pub enum Reply {
     /// The TTL ran out (RFC 1812 §5.3.1).
@@ -30,6 +30,8 @@ pub enum Reply {
     HostUnreachable(DropReason),
     /// The packet's protocol is not served.
     ProtocolUnreachable(DropReason),
+    /// A RST: the segment goes on with a TCP session that is none any more.
+    Reset,
 }
 
 /// What a global function may return to its caller is one number.
@@ -41,6 +43,7 @@ impl Stop {
     const NETWORK_UNREACHABLE: u64 = 5;
     const HOST_UNREACHABLE: u64 = 6;
     const PROTOCOL_UNREACHABLE: u64 = 7;
+    const RESET: u64 = 8;
 
     /// A result as a number; zero is success.
     #[inline(always)]
@@ -50,6 +53,7 @@ impl Stop {
             Err(Self::Stack) => Self::STACK,
             Err(Self::Reply(Reply::TimeExceeded)) => Self::REPLY,
             Err(Self::Reply(Reply::FragmentationNeeded(mtu))) => Self::REPLY | (mtu as u64) << 8 | 1 << 32,
+            Err(Self::Reply(Reply::Reset)) => Self::RESET,
             Err(Self::Reply(Reply::Prohibited(reason))) => Self::PROHIBITED | (reason as u64) << 8,
             Err(Self::Reply(Reply::NetworkUnreachable(reason))) => {
                 Self::NETWORK_UNREACHABLE | (reason as u64) << 8
@@ -68,6 +72,7 @@ impl Stop {
         match number & 0xff {
             0 => Ok(()),
             Self::STACK => Err(Self::Stack),
+            Self::RESET => Err(Self::Reply(Reply::Reset)),
             Self::REPLY if number >> 32 == 0 => Err(Self::Reply(Reply::TimeExceeded)),
             Self::REPLY => Err(Self::Reply(Reply::FragmentationNeeded((number >> 8) as u16))),
             kind => match DropReason::from_number((number >> 8) as u32) {
@@ -89,7 +94,7 @@ impl Stop {
 }
 
 impl Reply {
-    /// Whether the packet counts as refused even if the error is sent.
+    /// Whether the packet counts as refused even if the answer is sent.
     pub const fn is_refusal(self) -> bool {
         matches!(self, Self::Prohibited(_)) || self.is_for_inside()
     }
@@ -99,7 +104,7 @@ impl Reply {
         matches!(self, Self::NetworkUnreachable(_) | Self::HostUnreachable(_) | Self::ProtocolUnreachable(_))
     }
 
-    /// The reason to count when the error is not due, or may not be sent.
+    /// The reason to count when the answer is not due, or may not be sent.
     pub const fn otherwise(self) -> DropReason {
         match self {
             Self::TimeExceeded => DropReason::TtlExpired,
@@ -108,6 +113,7 @@ impl Reply {
             | Self::NetworkUnreachable(reason)
             | Self::HostUnreachable(reason)
             | Self::ProtocolUnreachable(reason) => reason,
+            Self::Reset => DropReason::NotOpening,
         }
     }
 }

@@ -206,6 +206,13 @@ pub fn at(place: Place) -> Option<*mut FlowEntry4> {
     entry(place / GROUP_ENTRIES, place % GROUP_ENTRIES)
 }
 
+/// The place of `entry`.
+#[inline(always)]
+pub fn place_of(entry: *mut FlowEntry4) -> Option<Place> {
+    let first = FLOWS4.get_ptr_mut(0)? as usize;
+    Some(((entry as usize).wrapping_sub(first) / size_of::<FlowEntry4>()) as Place)
+}
+
 #[inline(always)]
 fn entry(group: u32, number: u32) -> Option<*mut FlowEntry4> {
     let group = FLOWS4.get_ptr_mut(group)?.cast::<FlowEntry4>();

@@ -236,9 +236,10 @@ hook!(
     tc_miss,
     tc_unsolicited,
     tc_judge,
-    tc_note_end,
+    tc_note,
     tc_error,
     tc_options,
     tc_amend,
-    tc_reply
+    tc_reply,
+    tc_reset
 );

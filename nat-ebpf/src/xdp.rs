@@ -165,9 +165,10 @@ hook!(
     xdp_miss,
     xdp_unsolicited,
     xdp_judge,
-    xdp_note_end,
+    xdp_note,
     xdp_error,
     xdp_options,
     xdp_amend,
-    xdp_reply
+    xdp_reply,
+    xdp_reset
 );

@@ -34,6 +34,7 @@ pub const RULES: &[Rule] = &[
         modules: Only(&[
             "admit",
             "allocate",
+            "connection",
             "fib",
             "flow",
             "interface",
@@ -43,7 +44,7 @@ pub const RULES: &[Rule] = &[
             "route",
             "rss",
         ]),
-        forbidden: r"\bcrate::(?:\{[^}]*)?\b(?:forward|icmp|reply|translate)\b",
+        forbidden: r"\bcrate::(?:\{[^}]*)?\b(?:forward|icmp|reply|reset|translate)\b",
         why: "modules that look never use modules that write",
     },
     Rule {

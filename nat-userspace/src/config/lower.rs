@@ -49,6 +49,7 @@ pub(super) fn lower(document: &Document, source: &Source<'_>) -> Result<Config, 
         ),
         same_queue: gateway.same_queue.unwrap_or(false),
         drain: lower.drain(&gateway.drain),
+        idle_reset: gateway.idle_reset.unwrap_or_default(),
         timeouts: lower.timeouts(&document.timeouts),
         vpcs: document.vpcs.iter().map(|vpc| lower.vpc(vpc)).collect(),
         subnets: document.subnets.iter().map(|subnet| lower.subnet(subnet.get_ref())).collect(),
@@ -111,13 +112,14 @@ impl Lower<'_> {
     }
 
     fn timeouts(&mut self, raw: &raw::Timeouts) -> Timeouts {
-        let default = Timeouts::default();
+        let default = raw.profile.unwrap_or_default().timeouts();
         Timeouts {
             tcp_established: self.seconds("tcp_established", &raw.tcp_established, default.tcp_established),
             tcp_transitory: self.seconds("tcp_transitory", &raw.tcp_transitory, default.tcp_transitory),
             tcp_closing: self.seconds("tcp_closing", &raw.tcp_closing, default.tcp_closing),
             udp: self.seconds("udp", &raw.udp, default.udp),
             icmp: self.seconds("icmp", &raw.icmp, default.icmp),
+            inbound_refresh: raw.inbound_refresh.unwrap_or(default.inbound_refresh),
         }
     }
 

@@ -18,6 +18,7 @@ mod sample;
 mod scalar;
 mod source;
 mod text;
+mod timeouts;
 mod warnings;
 
 use std::net::Ipv4Addr;
@@ -33,6 +34,7 @@ pub use gateway::{Arp, ElasticIp, MssClamp, NatGateway, OwnElasticIps, PortLess,
 pub use mapping::{Behaviour, Filtering, Mapping};
 pub use per_host::{Blocks, PerHost};
 pub use sample::SAMPLE;
+pub use timeouts::{IdleReset, Profile, Timeouts};
 pub use warnings::Warning;
 
 /// A complete, valid configuration.
@@ -42,7 +44,7 @@ pub struct Config {
     pub mode: Mode,
     /// Sessions the flow table can hold, 1,024 to 67,108,864.
     pub max_sessions: u32,
-    /// ICMP errors that one CPU may send in a second; 0 sends none.
+    /// ICMP errors and resets that one CPU may send in a second; 0 sends none.
     pub icmp_errors_per_second: u32,
     /// Whether ports are chosen so that answers come in on the queue of the packet that opened their session.
     #[serde(default)]
@@ -50,6 +52,9 @@ pub struct Config {
     /// Seconds that an Elastic IP drains for once it is no longer named; 0: its sessions end at once.
     #[serde(default = "default_drain")]
     pub drain: u64,
+    /// When hosts are told that a TCP session has ended for being idle.
+    #[serde(default)]
+    pub idle_reset: IdleReset,
     /// When idle sessions end.
     pub timeouts: Timeouts,
     /// The private networks, in the order of the file; their zone is their position plus one.
@@ -187,36 +192,6 @@ pub enum Mode {
     XdpGeneric,
     /// TC ingress, which every interface offers and which keeps segmentation and checksum offloads
     Tc,
-}
-
-/// Idle timeouts, in seconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Timeouts {
-    /// TCP, while data can flow in at least one direction.
-    pub tcp_established: u64,
-    /// TCP, before the handshake is complete.
-    pub tcp_transitory: u64,
-    /// TCP, after both FINs or a RST.
-    pub tcp_closing: u64,
-    /// UDP.
-    pub udp: u64,
-    /// ICMP queries.
-    pub icmp: u64,
-}
-
-impl Timeouts {
-    /// The shortest of them, in seconds.
-    #[must_use]
-    pub fn shortest(&self) -> u64 {
-        let Self { tcp_established, tcp_transitory, tcp_closing, udp, icmp } = *self;
-        tcp_established.min(tcp_transitory).min(tcp_closing).min(udp).min(icmp)
-    }
-}
-
-impl Default for Timeouts {
-    fn default() -> Self {
-        Self { tcp_established: 350, tcp_transitory: 240, tcp_closing: 240, udp: 350, icmp: 60 }
-    }
 }
 
 /// A private network.

@@ -8,7 +8,7 @@ use toml::de::{DeString, DeTable, DeValue, ValueDeserializer};
 use super::error::Problem;
 use super::scalar::{List, Scalar};
 use super::source::{Report, Source, Span};
-use super::{Action, Arp, Filtering, Mapping, Mode, Strategy};
+use super::{Action, Arp, Filtering, IdleReset, Mapping, Mode, Profile, Strategy};
 
 /// A configuration file as it is written.
 #[derive(Default)]
@@ -32,17 +32,20 @@ pub(super) struct Gateway {
     pub(super) icmp_errors_per_second: Option<Spanned<i64>>,
     pub(super) same_queue: Option<bool>,
     pub(super) drain: Option<Spanned<Scalar>>,
+    pub(super) idle_reset: Option<IdleReset>,
 }
 
 /// `[timeouts]`
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Timeouts {
+    pub(super) profile: Option<Profile>,
     pub(super) tcp_established: Option<Spanned<Scalar>>,
     pub(super) tcp_transitory: Option<Spanned<Scalar>>,
     pub(super) tcp_closing: Option<Spanned<Scalar>>,
     pub(super) udp: Option<Spanned<Scalar>>,
     pub(super) icmp: Option<Spanned<Scalar>>,
+    pub(super) inbound_refresh: Option<bool>,
 }
 
 /// `[[vpc]]`

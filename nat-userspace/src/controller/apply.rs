@@ -7,7 +7,7 @@ use nat_common::flow::raw;
 
 use super::{Controller, Desired, drain, plan_for, report_shared, report_warnings};
 use crate::{
-    config::Config,
+    config::{Config, IdleReset},
     datapath::{AppliedInterface, DatapathError, Hook, choices, native_xdp_carries, tc_hook},
     host::{
         Announced, HostFacts, HostInterface,
@@ -49,6 +49,9 @@ impl Controller {
         report_warnings(config, &facts, &plan);
         if config.max_sessions != self.config.max_sessions {
             tracing::warn!("max_sessions takes effect after `natgw detach` and a new start");
+        }
+        if config.idle_reset == IdleReset::AtExpiry && !self.datapath.resets_at_expiry() {
+            tracing::warn!("idle_reset = \"at-expiry\" takes effect at the next start");
         }
         let (before, after) = (self.applied.clone(), desired.clone());
         self.put_into_force(desired, plan, &facts).await?;

@@ -1,4 +1,4 @@
-//! What the data plane tells: next hops to be resolved, and blocks of ports lent.
+//! What the data plane tells: next hops to be resolved, blocks of ports lent, and sessions that were idle too long.
 
 use std::{
     collections::HashMap,
@@ -6,7 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nat_common::{event::Event, flow};
+use nat_common::{
+    event::{Event, Expired},
+    flow,
+};
 use tokio::io::unix::AsyncFd;
 
 use crate::{
@@ -16,6 +19,15 @@ use crate::{
 
 /// A next hop is asked for at most this often, however many packets wait for it.
 const INTERVAL: Duration = Duration::from_millis(200);
+
+/// What there is to do.
+#[derive(Default)]
+pub(super) struct Told {
+    /// Next hops to be resolved: interface and address.
+    pub(super) missing: Vec<(u32, Ipv4Addr)>,
+    /// Sessions whose ends are to be told.
+    pub(super) expired: Vec<Expired>,
+}
 
 /// The events, and the next hops asked for lately.
 pub(super) struct Events {
@@ -30,19 +42,19 @@ impl Events {
         Ok(Self { ring, asked: HashMap::new() })
     }
 
-    /// Waits for next hops to be resolved. Whoever stops waiting loses none.
-    pub(super) async fn missing(&mut self) -> std::io::Result<Vec<(u32, Ipv4Addr)>> {
-        let mut missing = Vec::new();
+    /// Waits for something to do. Whoever stops waiting loses nothing.
+    pub(super) async fn next(&mut self) -> std::io::Result<Told> {
+        let mut told = Told::default();
         let mut ready = self.ring.readable_mut().await?;
         while let Some(record) = ready.get_inner_mut().next() {
             match bytemuck::try_pod_read_unaligned::<Event>(&record) {
                 Ok(event) if event.kind & 0xff == Event::BLOCK_LENT => Block::of_event(&event).tell_lent(),
-                Ok(event) => missing.push((event.ifindex, flow::address(event.address))),
-                Err(_) => {}
+                Ok(event) => told.missing.push((event.ifindex, flow::address(event.address))),
+                Err(_) => told.expired.extend(bytemuck::try_pod_read_unaligned::<Expired>(&record)),
             }
         }
         ready.clear_ready();
-        Ok(missing)
+        Ok(told)
     }
 
     /// Has the kernel resolve them, and the data plane know which it has given up: their senders are told.

@@ -8,6 +8,7 @@ mod drain;
 mod elastic_ips;
 mod events;
 mod handover;
+mod resets;
 mod run;
 mod spare;
 
@@ -19,7 +20,7 @@ use nat_common::pool::MAX_ELASTIC_IPS;
 use crate::{
     api::{Api, socket},
     cli::args::RunArgs,
-    config::Config,
+    config::{Config, IdleReset},
     datapath::{Applied, Datapath, LiveChanges, LoadOptions, Lock, Pins, milliseconds},
     host::{Host, HostFacts, HostPorts, check_memory, enable_fib_lookup, preflight},
     plan::{self, Draining, Plan, SharedAddress},
@@ -106,8 +107,11 @@ impl Controller {
         facts: &HostFacts,
     ) -> Result<Self> {
         let loopback_enabled = enable_fib_lookup()?;
-        let options =
-            LoadOptions { max_sessions: config.max_sessions, log_level: args.data_plane_log.level() };
+        let options = LoadOptions {
+            max_sessions: config.max_sessions,
+            log_level: args.data_plane_log.level(),
+            resets_at_expiry: config.idle_reset == IdleReset::AtExpiry,
+        };
         let datapath = Datapath::pinned(&options, pins)?;
         let before = datapath.maps.applied()?;
         let mut applied = before.unwrap_or_else(|| Applied::new(std::process::id(), config.clone()));

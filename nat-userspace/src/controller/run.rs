@@ -12,7 +12,7 @@ use tokio::{
     time::{interval, sleep},
 };
 
-use super::{Controller, busy, events::Events, spare::REREAD};
+use super::{Controller, busy, events::Events, resets::Resets, spare::REREAD};
 use crate::{
     api::{Api, Call},
     datapath::forward_log,
@@ -42,6 +42,7 @@ impl Controller {
     pub async fn run(mut self) -> Result<()> {
         let mut signals = Signals::new()?;
         let mut events = Events::new(self.datapath.take_events()?)?;
+        let mut resets = Resets::new();
         let log = forward_log(&mut self.datapath)?;
         let mut log = pin!(async {
             log.await;
@@ -73,7 +74,11 @@ impl Controller {
                     let _ = call.answer.send(self.answer(call.request).await);
                 }
                 () = self.watch.due() => self.watch_draining().await,
-                missing = events.missing() => events.resolve(&self.host, &mut self.datapath.maps, missing?).await,
+                told = events.next() => {
+                    let told = told?;
+                    resets.tell(&told.expired);
+                    events.resolve(&self.host, &mut self.datapath.maps, told.missing).await;
+                }
                 () = age.as_mut() => {
                     let rest = self.age(&mut pass);
                     age.as_mut().reset(tokio::time::Instant::now() + rest);

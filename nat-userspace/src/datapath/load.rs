@@ -42,6 +42,8 @@ pub struct LoadOptions {
     pub max_sessions: u32,
     /// Rare events to log, as `aya_log::Level` numbers; 0: none, at no cost.
     pub log_level: u8,
+    /// Whether there shall be room for what resets at expiry need.
+    pub resets_at_expiry: bool,
 }
 
 /// The ring buffer that the data plane's events come through.
@@ -56,6 +58,7 @@ pub struct Datapath {
     events: Option<MapData>,
     /// The group of the flow table where ageing goes on.
     aged: u32,
+    resets_at_expiry: bool,
 }
 
 impl Datapath {
@@ -86,6 +89,7 @@ impl Datapath {
         loader
             .map_max_entries(table::NAME, table::entries(options.max_sessions))
             .map_max_entries("HOSTS", groups.saturating_mul(2))
+            .map_max_entries("STREAMS", if options.resets_at_expiry { table::places(groups) } else { 1 })
             .map_max_entries("INTERFACES", MAX_INTERFACES)
             .map_max_entries("DEVICES", MAX_INTERFACES)
             .override_global("FLOW_SECRET", &hash.secret, true)
@@ -117,7 +121,13 @@ impl Datapath {
         };
         let maps = Maps::of_object(&mut object, applied)?;
         table::remember(&maps.flows, &hash)?;
-        Ok(Self { object, maps, events, aged: 0 })
+        Ok(Self { object, maps, events, aged: 0, resets_at_expiry: options.resets_at_expiry })
+    }
+
+    /// Whether it has room for what resets at expiry need.
+    #[must_use]
+    pub const fn resets_at_expiry(&self) -> bool {
+        self.resets_at_expiry
     }
 
     /// The events that the data plane tells; the first caller gets them.
@@ -299,7 +309,7 @@ fn pinned_applied(path: &Path) -> Result<MapData, DatapathError> {
     Ok(applied)
 }
 
-/// The maps of the object that are pinned; the scratch buffer and the logs belong to one load.
+/// The maps of the object that are pinned; the scratch buffer, the logs and what resets at expiry need belong to one load.
 const PINNED: [&str; 36] = [
     table::NAME,
     "GENERATION",

@@ -154,7 +154,7 @@ impl Maps {
 fn join(key: &FlowKey4, outbound: &FlowEntry4, inbound: &FlowEntry4) -> Session {
     let flow = |entry: &FlowEntry4| Flow {
         packets: entry.packet_count(),
-        bytes: entry.bytes,
+        bytes: entry.byte_count(),
         last_seen: entry.last_seen,
     };
     let phase = (key.protocol == protocol::TCP).then(|| tcp::phase(outbound.tcp_seen, inbound.tcp_seen));

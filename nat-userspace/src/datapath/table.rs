@@ -42,6 +42,11 @@ pub(super) const fn entries(sessions: u32) -> u32 {
     sessions.saturating_add(1)
 }
 
+/// Places for flows that a table of so many groups has.
+pub(super) const fn places(groups: u32) -> u32 {
+    groups.saturating_mul(GROUP_ENTRIES)
+}
+
 /// The hash of the table pinned at `path`, or a new one for a table of `sessions`.
 ///
 /// # Errors

@@ -24,6 +24,7 @@ mod memory;
 mod neighbour;
 mod ports;
 pub mod preflight;
+mod reset;
 mod rss;
 mod sockets;
 mod watch;
@@ -40,6 +41,7 @@ pub use self::{
     memory::{MemoryError, check_memory},
     neighbour::Neighbour,
     ports::HostPorts,
+    reset::Resets,
     rss::HostRss,
     sockets::BoundPort,
     watch::HostChange,

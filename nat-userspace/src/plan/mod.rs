@@ -34,7 +34,7 @@ pub use ports::SharedAddress;
 pub use rss::SameQueue;
 
 use crate::{
-    config::{self, Config},
+    config::{self, Config, IdleReset},
     host::{HostFacts, HostInterface},
 };
 
@@ -217,6 +217,9 @@ impl Plan {
         if config.same_queue {
             plan.add_rss(facts);
         }
+        if config.idle_reset == IdleReset::AtExpiry {
+            plan.interfaces.values_mut().for_each(|role| role.flags |= Role::STREAMS);
+        }
         Ok(plan)
     }
 
@@ -338,21 +341,26 @@ fn limits(config: &Config) -> map::Config {
     map::Config {
         timeouts: timeouts(&config.timeouts),
         icmp_errors_per_second: config.icmp_errors_per_second,
-        spare: 0,
+        resets: match config.idle_reset {
+            IdleReset::Off => map::Config::NO_RESETS,
+            IdleReset::OnSend => map::Config::RESETS_ON_SEND,
+            IdleReset::AtExpiry => map::Config::AT_EXPIRY,
+        },
     }
 }
 
 /// The idle timeouts as the data plane counts them, in ticks.
 #[must_use]
 pub fn timeouts(seconds: &config::Timeouts) -> map::Timeouts {
-    let config::Timeouts { tcp_established, tcp_transitory, tcp_closing, udp, icmp } = *seconds;
+    let config::Timeouts { tcp_established, tcp_transitory, tcp_closing, udp, icmp, inbound_refresh } =
+        *seconds;
     map::Timeouts {
         tcp_established: ticks_from_seconds(tcp_established),
         tcp_transitory: ticks_from_seconds(tcp_transitory),
         tcp_closing: ticks_from_seconds(tcp_closing),
         udp: ticks_from_seconds(udp),
         icmp: ticks_from_seconds(icmp),
-        spare: 0,
+        outbound_alone: (!inbound_refresh).into(),
     }
 }
 

@@ -43,15 +43,17 @@ fn flow(key: &FlowKey4, entry: &FlowEntry4) -> String {
     let source = endpoint(key.source, key.source_port);
     let destination = endpoint(key.destination, key.destination_port);
     let rewrite = endpoint(entry.address, entry.port);
-    let FlowEntry4 { tcp_seen, generation, last_seen, opened, packets, bytes, .. } = entry;
+    let FlowEntry4 { tcp_seen, generation, last_seen, opened, packets, .. } = entry;
     let way = match key.direction() {
         Direction::Outbound => "outbound",
         Direction::Inbound => "inbound",
     };
     format!(
         "{way} protocol {} zone {} {source} -> {destination} rewrites to {rewrite}, tcp {tcp_seen:#x}, generation \
-         {generation}, opened {opened}, last seen {last_seen}, {packets} packets, {bytes} bytes",
-        key.protocol, key.zone
+         {generation}, opened {opened}, last seen {last_seen}, {packets} packets, {} bytes",
+        key.protocol,
+        key.zone,
+        entry.byte_count()
     )
 }
 

@@ -17,6 +17,7 @@ pub struct Expected {
     opens: bool,
     refreshes: Option<Direction>,
     also_refreshes: Option<Direction>,
+    tells_the_other: bool,
     moves: Vec<(&'static str, u64)>,
     /// Next hops that the controller is asked to resolve: interface and address.
     pub(super) unresolved: Vec<(&'static str, Ipv4Addr)>,
@@ -80,6 +81,7 @@ pub fn dropped(reason: DropReason) -> Expected {
         opens: false,
         refreshes: None,
         also_refreshes: None,
+        tells_the_other: false,
         moves: Vec::new(),
         unresolved: Vec::new(),
     }
@@ -132,6 +134,12 @@ impl Expected {
         Self { also_refreshes: Some(Direction::Inbound), ..self }
     }
 
+    /// The session's other flow learns of it: a host's FIN, or a RST that is believed.
+    #[must_use]
+    pub fn telling_the_other(self) -> Self {
+        Self { tells_the_other: true, ..self }
+    }
+
     /// It leaves by the device that it came from.
     #[must_use]
     pub fn turned_round(self) -> Self {
@@ -176,6 +184,14 @@ impl Expected {
         change.opened = if self.opens { 2 } else { 0 };
         let refreshed = self.refreshes.into_iter().chain(self.also_refreshes);
         change.refreshed.extend(refreshed.map(|direction| (direction, 1, length)));
+        if self.tells_the_other {
+            let other = match self.refreshes {
+                Some(Direction::Outbound) => Direction::Inbound,
+                _ => Direction::Outbound,
+            };
+            change.refreshed.push((other, 0, 0));
+            change.refreshed.sort_unstable();
+        }
         change
     }
 }

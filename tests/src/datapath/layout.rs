@@ -111,6 +111,16 @@ impl Layout {
         Self { subnets, ..Self::default() }
     }
 
+    /// Room for so many sessions. The default would take longer to allocate than most tests run.
+    #[must_use]
+    pub fn room(&self) -> u32 {
+        const DEFAULT: u32 = 262_144;
+        match self.config().max_sessions {
+            DEFAULT => 16_384,
+            asked => asked,
+        }
+    }
+
     /// The configuration.
     ///
     /// # Panics

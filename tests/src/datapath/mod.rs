@@ -5,6 +5,7 @@
 //! counter, every drop reason and the whole flow table. What the test does not name must not move.
 
 mod dump;
+mod events;
 mod expected;
 mod layout;
 mod machine;

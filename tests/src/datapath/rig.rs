@@ -2,8 +2,13 @@
 
 use std::{cell::Cell, collections::HashMap, fmt::Write, net::Ipv4Addr};
 
-use nat_common::{clock::ticks_from_seconds, event::Event, flow::address};
+use nat_common::{
+    clock::ticks_from_seconds,
+    event::{Event, Expired},
+    flow::address,
+};
 use nat_userspace::{
+    config::IdleReset,
     datapath::{Block, Datapath, LoadOptions, Pins, QueueDriver, Session},
     host::{HostFacts, HostRss, enable_fib_lookup},
     plan::{self, Plan},
@@ -11,6 +16,7 @@ use nat_userspace::{
 
 use super::{
     dump,
+    events::Events,
     expected::Expected,
     layout::Layout,
     machine::{read_facts, stay_on_this_cpu},
@@ -96,7 +102,7 @@ pub struct Rig {
     queues: Option<QueueDriver>,
     facts: HostFacts,
     indexes: HashMap<&'static str, u32>,
-    events: Box<dyn FnMut() -> Vec<Event>>,
+    events: Events,
     case: String,
     linear: usize,
 }
@@ -120,7 +126,7 @@ impl Rig {
     /// If the kernel refuses anything.
     #[must_use]
     pub fn on(network: Network, layout: &Layout) -> Self {
-        let mut rig = Self::load(network, sessions(layout), None);
+        let mut rig = Self::load(network, layout, None);
         rig.apply(layout);
         rig
     }
@@ -131,7 +137,7 @@ impl Rig {
     /// If the kernel refuses anything.
     #[must_use]
     pub fn pinned(layout: &Layout, pins: &Pins) -> Self {
-        let mut rig = Self::load(Network::default(), sessions(layout), Some(pins));
+        let mut rig = Self::load(Network::default(), layout, Some(pins));
         rig.apply(layout);
         rig
     }
@@ -139,35 +145,30 @@ impl Rig {
     /// A two-armed gateway that was never given a configuration.
     #[must_use]
     pub fn unconfigured() -> Self {
-        Self::load(Network::default(), 1_024, None)
+        Self::load(Network::default(), &Layout::with_limits("[gateway]\nmax_sessions = 1024\n"), None)
     }
 
-    fn load(network: Network, max_sessions: u32, pins: Option<&Pins>) -> Self {
+    fn load(network: Network, layout: &Layout, pins: Option<&Pins>) -> Self {
+        let resets_at_expiry = layout.config().idle_reset == IdleReset::AtExpiry;
+        let max_sessions = layout.room();
         stay_on_this_cpu();
         network.build();
         enable_fib_lookup().expect("/proc/sys is writable");
         let facts = read_facts();
-        let options = LoadOptions { max_sessions, log_level: 0 };
+        let options = LoadOptions { max_sessions, log_level: 0, resets_at_expiry };
         let datapath = match pins {
             Some(pins) => Datapath::pinned(&options, pins),
             None => Datapath::private(&options),
         };
         let mut datapath = datapath.expect("the data plane loads");
         datapath.maps.set_locals(&plan::locals(&facts)).expect("LOCALS can be written");
-        let mut ring = datapath.take_events().expect("nobody else reads the events");
-        let events = move || {
-            let mut events = Vec::new();
-            while let Some(record) = ring.next() {
-                events.push(bytemuck::pod_read_unaligned(&record));
-            }
-            events
-        };
+        let events = Events::new(datapath.take_events().expect("nobody else reads the events"));
         Self {
             datapath,
             queues: None,
             facts,
             indexes: HashMap::new(),
-            events: Box::new(events),
+            events,
             case: String::new(),
             linear: usize::MAX,
         }
@@ -334,14 +335,19 @@ impl Rig {
 
     /// The next hops, by interface index and address, that the controller was asked to resolve since the last call.
     pub fn unresolved(&mut self) -> Vec<(u32, Ipv4Addr)> {
-        let missing = (self.events)().into_iter().filter(|event| event.kind == Event::NO_NEIGHBOUR);
+        let missing = self.events.take().into_iter().filter(|event| event.kind == Event::NO_NEIGHBOUR);
         missing.map(|event| (event.ifindex, address(event.address))).collect()
     }
 
     /// The blocks of ports that the data plane has told of since events were last
     /// asked for.
     pub fn lent_blocks(&mut self) -> Vec<Block> {
-        (self.events)().iter().map(Block::of_event).collect()
+        self.events.take().iter().map(Block::of_event).collect()
+    }
+
+    /// The sessions whose ends the controller was to tell that they have expired, since the last call.
+    pub fn expired(&mut self) -> Vec<Expired> {
+        self.events.take_expired()
     }
 
     /// The maps, to be written.
@@ -388,13 +394,4 @@ fn addressed(side: Side, mut frame: Vec<u8>) -> Vec<u8> {
         frame[..6].copy_from_slice(&side.mac());
     }
     frame
-}
-
-/// Room for so many sessions. The default would take longer to allocate than most tests run.
-fn sessions(layout: &Layout) -> u32 {
-    const DEFAULT: u32 = 262_144;
-    match layout.config().max_sessions {
-        DEFAULT => 16_384,
-        asked => asked,
-    }
 }

@@ -115,6 +115,6 @@ fn refresh(before: &State, (key, now): (&FlowKey4, &FlowEntry4)) -> Option<(Dire
     Some((
         key.direction(),
         now.packet_count().wrapping_sub(then.packet_count()),
-        now.bytes.wrapping_sub(then.bytes),
+        now.byte_count().wrapping_sub(then.byte_count()),
     ))
 }

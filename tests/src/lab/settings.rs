@@ -16,6 +16,8 @@ pub struct Settings {
     pub timeouts: Vec<(&'static str, u64)>,
     /// The NAT gateway's Elastic IPs.
     pub elastic_ips: Vec<Ipv4Addr>,
+    /// Further fields of `[gateway]`.
+    pub gateway: String,
     /// How long Elastic IPs drain, if not the default.
     pub drain: Option<&'static str>,
     /// Ports of the Elastic IPs, if not all.
@@ -41,6 +43,7 @@ impl Settings {
             routed: plan.uplink == Uplink::Routed,
             timeouts: Vec::new(),
             elastic_ips: vec![ELASTIC_IP],
+            gateway: String::new(),
             drain: None,
             ports: None,
             routes: Vec::new(),
@@ -61,6 +64,14 @@ impl Settings {
     #[must_use]
     pub fn elastic_ips(mut self, addresses: &[Ipv4Addr]) -> Self {
         self.elastic_ips = addresses.to_vec();
+        self
+    }
+
+    /// Adds a line to `[gateway]`.
+    #[must_use]
+    pub fn gateway(mut self, line: &str) -> Self {
+        self.gateway.push_str(line);
+        self.gateway.push('\n');
         self
     }
 
@@ -111,7 +122,7 @@ impl Settings {
     #[must_use]
     pub fn to_toml(&self) -> String {
         let drain = self.drain.map_or_else(String::new, |time| format!("drain = \"{time}\"\n"));
-        let gateway = format!("[gateway]\nmode = \"{}\"\n{drain}\n", self.mode);
+        let gateway = format!("[gateway]\nmode = \"{}\"\n{drain}{}\n", self.mode, self.gateway);
         [
             gateway,
             self.timeouts(),

@@ -21,6 +21,8 @@ super::tests![
     a_new_syn_on_a_closed_session_begins_anew,
     packets_of_either_direction_refresh_a_session_and_errors_do_not,
     a_refused_packet_refreshes_nothing,
+    without_inbound_refresh_outbound_packets_alone_keep_udp_and_icmp_alive,
+    without_inbound_refresh_either_side_keeps_tcp_alive,
     an_ended_session_is_ended_for_both_directions,
     a_withdrawn_elastic_ip_ends_its_own_sessions_alone,
     an_ageing_pass_without_anything_idle_ends_nothing,
@@ -164,6 +166,40 @@ fn a_refused_packet_refreshes_nothing() {
     assert_eq!(rig.age_ticks(udp_timeout(1)), (2, 0));
 }
 
+/// A rig whose sessions of UDP and ICMP are kept alive by outbound packets alone.
+fn outbound_alone() -> Rig {
+    Rig::with(&Layout::with_limits(&format!("{TIMEOUTS}inbound_refresh = false\n")))
+}
+
+fn without_inbound_refresh_outbound_packets_alone_keep_udp_and_icmp_alive() {
+    let mut rig = outbound_alone();
+    let requests = [udp(HOST, 5000, REMOTE, 1), udp(HOST, 5000, REMOTE, 2), echo_request(HOST, 5000, REMOTE)];
+    let [_, outgoing, _] = &requests;
+    let mut answers = requests.iter().map(|request| rig.establish(request).1).collect::<Vec<_>>();
+    let ping = answers.remove(2);
+    wait();
+    rig.expect(Internal, outgoing, outbound(&outgoing.translated(ELASTIC_IP, PORT)));
+    for answer in answers.iter().chain([&ping]) {
+        rig.expect(External, answer, inbound(&answer.delivered(HOST, 5000)));
+    }
+    assert_eq!(rig.age_ticks(nat_common::clock::ticks_from_seconds(60) - 1), (1, 0), "the ping");
+    assert_eq!(rig.age_ticks(udp_timeout(1)), (1, 0), "what was only answered");
+    let left: Vec<_> = rig.sessions().iter().map(|session| session.remote.port()).collect();
+    assert_eq!(left, [2]);
+    rig.expect(External, &answers[0], dropped(Reason::NoSession));
+    rig.expect(External, &ping, dropped(Reason::NoSession));
+}
+
+fn without_inbound_refresh_either_side_keeps_tcp_alive() {
+    let mut rig = outbound_alone();
+    rig.connect(HOST, 5000, REMOTE, 443);
+    wait();
+    segment(&mut rig, External, ACK);
+    let timeout = nat_common::clock::ticks_from_seconds(1_000);
+    assert_eq!(rig.age_ticks(timeout - 1), (0, 0));
+    assert_eq!(rig.age_ticks(timeout + 1), (1, 1));
+}
+
 fn an_ended_session_is_ended_for_both_directions() {
     let mut rig = rig();
     let request = udp(HOST, 5000, REMOTE, 53);
@@ -172,7 +208,7 @@ fn an_ended_session_is_ended_for_both_directions() {
     assert_eq!(rig.age(1_000), (2, 1));
     rig.expect(External, &answer, dropped(Reason::NoSession));
     rig.expect(External, &tcp(REMOTE, 443, ELASTIC_IP, PORT, ACK), dropped(Reason::NoSession));
-    rig.expect(Internal, &tcp(HOST, 5000, REMOTE, 443, ACK), dropped(Reason::NotOpening));
+    rig.expect(Internal, &tcp(HOST, 5000, REMOTE, 443, RST), dropped(Reason::NotOpening));
     rig.open(&request);
 }
 

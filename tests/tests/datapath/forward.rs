@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 
 use natgw_tests::datapath::{
     Side::{External, Internal, InternalB, Nic},
-    flags::{ACK, SYN},
+    flags::{RST, SYN},
     *,
 };
 
@@ -90,7 +90,7 @@ fn on_one_interface_only_sources_of_the_subnet_are_internal() {
     rig.expect(Nic, &on_nic(udp(REMOTE, 53, REMOTE_2, 53)), dropped(Reason::NotForGateway));
     rig.expect(Nic, &on_nic(udp([10, 0, 77, 1].into(), 5000, REMOTE, 53)), dropped(Reason::NotForGateway));
     rig.expect(Nic, &on_nic(udp(REMOTE, 53, HOST, 5000)), dropped(Reason::NotForGateway));
-    rig.expect(Nic, &on_nic(tcp(HOST, 5000, REMOTE, 53, ACK)), dropped(Reason::NotOpening));
+    rig.expect(Nic, &on_nic(tcp(HOST, 5000, REMOTE, 53, RST)), dropped(Reason::NotOpening));
 }
 
 fn on_one_interface_no_internal_address_answers_the_outside() {

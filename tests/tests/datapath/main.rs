@@ -6,6 +6,8 @@ mod allocate;
 mod block;
 mod busy;
 mod choose;
+mod connection;
+mod expire;
 mod flow;
 mod forward;
 mod hairpin;
@@ -24,6 +26,7 @@ mod protocol;
 mod query;
 mod random;
 mod reply;
+mod reset;
 mod route;
 mod router;
 mod rss;
@@ -88,6 +91,8 @@ fn main() -> ExitCode {
         allocate::trials(),
         busy::trials(),
         choose::trials(),
+        connection::trials(),
+        expire::trials(),
         block::trials(),
         flow::trials(),
         forward::trials(),
@@ -106,6 +111,7 @@ fn main() -> ExitCode {
         protocol::trials(),
         query::trials(),
         reply::trials(),
+        reset::trials(),
         route::trials(),
         router::trials(),
         rss::trials(),

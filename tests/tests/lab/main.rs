@@ -6,6 +6,7 @@
 mod baseline;
 mod bulk;
 mod clsact;
+mod connection;
 mod control;
 mod discovery;
 mod drain;
@@ -85,6 +86,7 @@ fn main() {
         bulk::scenarios(),
         offloads::scenarios(),
         clsact::scenarios(),
+        connection::scenarios(),
         policy::scenarios(),
         control::scenarios(),
         discovery::scenarios(),

@@ -4,7 +4,7 @@ use std::fmt::{self, Write};
 
 use nat_common::table::table_bytes;
 
-use crate::config::{Config, Nacl, NatGateway, Subnet, Target, Vpc};
+use crate::config::{Config, IdleReset, Nacl, NatGateway, Subnet, Target, Vpc};
 
 /// Describes `config`: VPC, subnets, routes, NAT gateways, Elastic IPs, then NACLs and timeouts.
 pub(super) fn plan(config: &Config) -> String {
@@ -24,8 +24,18 @@ fn write(out: &mut String, config: &Config) -> fmt::Result {
     let timeouts = &config.timeouts;
     writeln!(
         out,
-        "idle timeouts: tcp {} s established, {} s transitory, {} s closing; udp {} s; icmp {} s",
-        timeouts.tcp_established, timeouts.tcp_transitory, timeouts.tcp_closing, timeouts.udp, timeouts.icmp
+        "idle timeouts: tcp {} s established, {} s transitory, {} s closing; udp {} s; icmp {} s{}{}",
+        timeouts.tcp_established,
+        timeouts.tcp_transitory,
+        timeouts.tcp_closing,
+        timeouts.udp,
+        timeouts.icmp,
+        if timeouts.inbound_refresh { "" } else { "; inbound packets refresh neither udp nor icmp" },
+        match config.idle_reset {
+            IdleReset::OnSend => "",
+            IdleReset::AtExpiry => "; idle tcp sessions are reset as they end",
+            IdleReset::Off => "; no resets",
+        }
     )?;
     writeln!(
         out,

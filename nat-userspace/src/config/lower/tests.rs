@@ -1,7 +1,7 @@
 use std::path::Path;
 
 use super::*;
-use crate::config::{IcmpMatch, Protocol};
+use crate::config::{IcmpMatch, IdleReset, Protocol};
 
 fn read(text: &str) -> Config {
     Config::from_toml(text, Path::new("gw.toml")).unwrap()
@@ -23,6 +23,44 @@ fn timeouts_are_seconds_or_texts_with_units() {
     let config = read("[timeouts]\ntcp_established = 7440\nudp = \"5m\"\n");
     assert_eq!((config.timeouts.tcp_established, config.timeouts.udp), (7_440, 300));
     assert_eq!(config.timeouts.icmp, 60);
+}
+
+#[test]
+fn a_profile_gives_the_timeouts_that_are_not_named() {
+    let of = |text: &str| {
+        let Timeouts { tcp_established, tcp_transitory, tcp_closing, udp, icmp, .. } = read(text).timeouts;
+        [tcp_established, tcp_transitory, tcp_closing, udp, icmp]
+    };
+    assert_eq!(of(""), [350, 240, 240, 350, 60]);
+    assert_eq!(of("[timeouts]\nprofile = \"aws\"\n"), [350, 240, 240, 350, 60]);
+    assert_eq!(of("[timeouts]\nprofile = \"rfc\"\n"), [7_440, 240, 240, 300, 60]);
+    let text = "[timeouts]\nudp = 120\nprofile = \"rfc\"\ntcp_closing = 30\n";
+    assert_eq!(of(text), [7_440, 240, 30, 120, 60]);
+    assert_eq!(
+        refusal("[timeouts]\nprofile = \"isp\"\n"),
+        "2: timeouts: unknown variant `isp`; write `aws` or `rfc`"
+    );
+}
+
+#[test]
+fn idle_sessions_are_reset_on_send_unless_the_file_says_otherwise() {
+    let of = |text: &str| read(text).idle_reset;
+    assert_eq!(of(""), IdleReset::OnSend);
+    for (text, expected) in
+        [("on-send", IdleReset::OnSend), ("at-expiry", IdleReset::AtExpiry), ("off", IdleReset::Off)]
+    {
+        assert_eq!(of(&format!("[gateway]\nidle_reset = \"{text}\"\n")), expected);
+    }
+    assert_eq!(
+        refusal("[gateway]\nidle_reset = \"always\"\n"),
+        "2: gateway: unknown variant `always`; the known ones are `on-send`, `at-expiry`, `off`"
+    );
+}
+
+#[test]
+fn inbound_packets_refresh_unless_the_file_says_otherwise() {
+    assert!(read("").timeouts.inbound_refresh);
+    assert!(!read("[timeouts]\ninbound_refresh = false\n").timeouts.inbound_refresh);
 }
 
 #[test]
