@@ -30,6 +30,7 @@ mod reset;
 mod route;
 mod router;
 mod rss;
+mod segment;
 mod table;
 mod traffic;
 mod translate;
@@ -115,6 +116,7 @@ fn main() -> ExitCode {
         route::trials(),
         router::trials(),
         rss::trials(),
+        segment::trials(),
         table::trials(),
         translate::trials(),
         xdp::trials(),
