@@ -51,8 +51,8 @@ pub struct Timeouts {
     pub udp: u32,
     /// ICMP queries.
     pub icmp: u32,
-    /// Always zero.
-    pub spare: u32,
+    /// Datagrams in fragments, after the first fragment.
+    pub fragments: u32,
 }
 
 impl Timeouts {
@@ -95,8 +95,13 @@ pub struct Config {
     pub timeouts: Timeouts,
     /// ICMP errors that one CPU may send in a second.
     pub icmp_errors_per_second: u32,
-    /// Always zero.
-    pub spare: u32,
+    /// [`Config::UDP_FRAGMENTS_ALONE`].
+    pub flags: u32,
+}
+
+impl Config {
+    /// Fragments of TCP and ICMP are refused.
+    pub const UDP_FRAGMENTS_ALONE: u32 = 1;
 }
 
 /// What an interface is for, one per slot.
@@ -175,7 +180,7 @@ mod tests {
             tcp_closing: 100,
             udp: 300,
             icmp: 60,
-            spare: 0,
+            fragments: 2,
         };
         assert_eq!(timeouts.least(protocol::TCP), 100);
         assert_eq!(Timeouts { tcp_established: 5, ..timeouts }.least(protocol::TCP), 5);

@@ -17,6 +17,7 @@ pub mod counter;
 pub mod drop;
 pub mod event;
 pub mod flow;
+pub mod fragment;
 pub mod host;
 pub mod mapping;
 pub mod memory;
@@ -29,6 +30,7 @@ pub mod rig;
 pub mod route;
 pub mod rss;
 pub mod search;
+pub mod slow;
 pub mod table;
 pub mod tcp;
 

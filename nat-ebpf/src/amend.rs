@@ -18,10 +18,10 @@ pub fn concerns(parsed: &Parsed) -> bool {
 }
 
 /// Whether the gateway gives the packet its identification: not what comes in, and not what is never fragmented
-/// (RFC 6864 §4.1).
+/// (RFC 6864 §4.1). Fragments keep theirs, which those that follow the first one have too.
 #[inline(always)]
 pub fn is_numbered(parsed: &Parsed) -> bool {
-    !parsed.atomic && matches!(parsed.key.direction(), Direction::Outbound)
+    parsed.division.is_plain() && matches!(parsed.key.direction(), Direction::Outbound)
 }
 
 /// Amends a packet that is about to be translated.

@@ -2,6 +2,8 @@
 
 use nat_common::drop::DropReason;
 
+use crate::pipeline::Way;
+
 /// A packet's early end. Each is named exactly once as a verdict, in `main`.
 #[derive(Clone, Copy)]
 pub enum Stop {
@@ -11,6 +13,10 @@ pub enum Stop {
     Reply(Reply),
     /// It is refused.
     Drop(DropReason),
+    /// A fragment that the controller holds until its first one has passed.
+    Held,
+    /// The controller sends it on in fragments.
+    Divided(Way),
 }
 
 /// The ICMP errors that the gateway originates.
@@ -41,6 +47,8 @@ impl Stop {
     const NETWORK_UNREACHABLE: u64 = 5;
     const HOST_UNREACHABLE: u64 = 6;
     const PROTOCOL_UNREACHABLE: u64 = 7;
+    const HELD: u64 = 8;
+    const DIVIDED: u64 = 9;
 
     /// A result as a number; zero is success.
     #[inline(always)]
@@ -59,6 +67,8 @@ impl Stop {
                 Self::PROTOCOL_UNREACHABLE | (reason as u64) << 8
             }
             Err(Self::Drop(reason)) => Self::DROP | (reason as u64) << 8,
+            Err(Self::Held) => Self::HELD,
+            Err(Self::Divided(way)) => Self::DIVIDED | (way as u64) << 8,
         }
     }
 
@@ -70,6 +80,12 @@ impl Stop {
             Self::STACK => Err(Self::Stack),
             Self::REPLY if number >> 32 == 0 => Err(Self::Reply(Reply::TimeExceeded)),
             Self::REPLY => Err(Self::Reply(Reply::FragmentationNeeded((number >> 8) as u16))),
+            Self::HELD => Err(Self::Held),
+            Self::DIVIDED => Err(Self::Divided(match number >> 8 {
+                0 => Way::Outbound,
+                1 => Way::Inbound,
+                _ => Way::Local,
+            })),
             kind => match DropReason::from_number((number >> 8) as u32) {
                 Some(reason) if kind == Self::PROHIBITED => Err(Self::Reply(Reply::Prohibited(reason))),
                 Some(reason) if kind == Self::NETWORK_UNREACHABLE => {

@@ -34,6 +34,7 @@ pub const RULES: &[Rule] = &[
         modules: Only(&[
             "admit",
             "allocate",
+            "datagram",
             "fib",
             "flow",
             "interface",
@@ -42,6 +43,7 @@ pub const RULES: &[Rule] = &[
             "parse",
             "route",
             "rss",
+            "slow",
         ]),
         forbidden: r"\bcrate::(?:\{[^}]*)?\b(?:forward|icmp|reply|translate)\b",
         why: "modules that look never use modules that write",

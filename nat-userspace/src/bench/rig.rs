@@ -44,7 +44,11 @@ impl Rig {
         let config = Config::from_toml(&configuration(), Path::new("the benchmark's configuration"))?;
         let facts = host.facts().await?;
         let plan = Plan::new(&config, &facts)?;
-        let options = LoadOptions { max_sessions: sessions.max(1_024) * 2, log_level: 0 };
+        let options = LoadOptions {
+            max_sessions: sessions.max(1_024) * 2,
+            max_fragmented_datagrams: 16_384,
+            log_level: 0,
+        };
         let mut datapath = Datapath::private(&options)?;
         datapath.maps.set_locals(&plan::locals(&facts))?;
         datapath.maps.apply(&plan)?;

@@ -19,8 +19,8 @@ use super::raw::{self, Document};
 use super::scalar::{List, Scalar};
 use super::source::{Report, Source};
 use super::{
-    Config, DEFAULT_DRAIN, DEFAULT_NACL, ElasticIp, NatGateway, OwnElasticIps, Route, RouteTable, Subnet,
-    Target, Timeouts, Vpc,
+    Config, DEFAULT_DRAIN, DEFAULT_FRAGMENTED, DEFAULT_NACL, ElasticIp, NatGateway, OwnElasticIps, Route,
+    RouteTable, Subnet, Target, Timeouts, Vpc,
 };
 use crate::ports::Ports;
 
@@ -30,6 +30,8 @@ const SESSIONS: RangeInclusive<i64> = 1_024..=67_108_864;
 const DEFAULT_SESSIONS: u32 = 262_144;
 const ICMP_ERRORS: RangeInclusive<i64> = 0..=1_000_000;
 const DEFAULT_ICMP_ERRORS: u32 = 1_000;
+/// Datagrams in fragments that the table of their records may be sized for.
+const FRAGMENTED: RangeInclusive<i64> = 64..=1_048_576;
 const MAX_NAME: usize = 64;
 /// IFNAMSIZ without the terminating zero.
 const MAX_INTERFACE: usize = 15;
@@ -49,6 +51,13 @@ pub(super) fn lower(document: &Document, source: &Source<'_>) -> Result<Config, 
         ),
         same_queue: gateway.same_queue.unwrap_or(false),
         drain: lower.drain(&gateway.drain),
+        fragments: gateway.fragments.unwrap_or_default(),
+        max_fragmented_datagrams: lower.count(
+            "max_fragmented_datagrams",
+            &gateway.max_fragmented_datagrams,
+            FRAGMENTED,
+            DEFAULT_FRAGMENTED,
+        ),
         timeouts: lower.timeouts(&document.timeouts),
         vpcs: document.vpcs.iter().map(|vpc| lower.vpc(vpc)).collect(),
         subnets: document.subnets.iter().map(|subnet| lower.subnet(subnet.get_ref())).collect(),
@@ -118,6 +127,7 @@ impl Lower<'_> {
             tcp_closing: self.seconds("tcp_closing", &raw.tcp_closing, default.tcp_closing),
             udp: self.seconds("udp", &raw.udp, default.udp),
             icmp: self.seconds("icmp", &raw.icmp, default.icmp),
+            fragments: self.seconds("fragments", &raw.fragments, default.fragments),
         }
     }
 

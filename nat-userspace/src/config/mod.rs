@@ -50,6 +50,12 @@ pub struct Config {
     /// Seconds that an Elastic IP drains for once it is no longer named; 0: its sessions end at once.
     #[serde(default = "default_drain")]
     pub drain: u64,
+    /// What becomes of fragments.
+    #[serde(default)]
+    pub fragments: Fragments,
+    /// Datagrams in fragments that may be under way at a time, 64 to 1,048,576.
+    #[serde(default = "default_fragmented")]
+    pub max_fragmented_datagrams: u32,
     /// When idle sessions end.
     pub timeouts: Timeouts,
     /// The private networks, in the order of the file; their zone is their position plus one.
@@ -72,6 +78,14 @@ const DEFAULT_DRAIN: u64 = 350;
 /// What state of a version without draining means.
 const fn default_drain() -> u64 {
     DEFAULT_DRAIN
+}
+
+/// Datagrams in fragments that may be under way at a time, unless told otherwise.
+const DEFAULT_FRAGMENTED: u32 = 16_384;
+
+/// What state of a version without fragments means.
+const fn default_fragmented() -> u32 {
+    DEFAULT_FRAGMENTED
 }
 
 impl Config {
@@ -189,6 +203,17 @@ pub enum Mode {
     Tc,
 }
 
+/// What becomes of fragments.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Fragments {
+    /// They are translated.
+    #[default]
+    Translate,
+    /// Those of UDP are translated, those of TCP and ICMP refused, as AWS does.
+    Aws,
+}
+
 /// Idle timeouts, in seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Timeouts {
@@ -202,21 +227,29 @@ pub struct Timeouts {
     pub udp: u64,
     /// ICMP queries.
     pub icmp: u64,
+    /// How long after the first fragment of a datagram the others may come.
+    #[serde(default = "default_fragments")]
+    pub fragments: u64,
 }
 
 impl Timeouts {
-    /// The shortest of them, in seconds.
+    /// The shortest of sessions, in seconds.
     #[must_use]
     pub fn shortest(&self) -> u64 {
-        let Self { tcp_established, tcp_transitory, tcp_closing, udp, icmp } = *self;
+        let Self { tcp_established, tcp_transitory, tcp_closing, udp, icmp, fragments: _ } = *self;
         tcp_established.min(tcp_transitory).min(tcp_closing).min(udp).min(icmp)
     }
 }
 
 impl Default for Timeouts {
     fn default() -> Self {
-        Self { tcp_established: 350, tcp_transitory: 240, tcp_closing: 240, udp: 350, icmp: 60 }
+        Self { tcp_established: 350, tcp_transitory: 240, tcp_closing: 240, udp: 350, icmp: 60, fragments: 2 }
     }
+}
+
+/// Seconds that fragments may follow the first one, unless told otherwise (RFC 6146 FRAGMENT_MIN).
+const fn default_fragments() -> u64 {
+    2
 }
 
 /// A private network.

@@ -8,7 +8,7 @@ use toml::de::{DeString, DeTable, DeValue, ValueDeserializer};
 use super::error::Problem;
 use super::scalar::{List, Scalar};
 use super::source::{Report, Source, Span};
-use super::{Action, Arp, Filtering, Mapping, Mode, Strategy};
+use super::{Action, Arp, Filtering, Fragments, Mapping, Mode, Strategy};
 
 /// A configuration file as it is written.
 #[derive(Default)]
@@ -32,6 +32,8 @@ pub(super) struct Gateway {
     pub(super) icmp_errors_per_second: Option<Spanned<i64>>,
     pub(super) same_queue: Option<bool>,
     pub(super) drain: Option<Spanned<Scalar>>,
+    pub(super) fragments: Option<Fragments>,
+    pub(super) max_fragmented_datagrams: Option<Spanned<i64>>,
 }
 
 /// `[timeouts]`
@@ -43,6 +45,7 @@ pub(super) struct Timeouts {
     pub(super) tcp_closing: Option<Spanned<Scalar>>,
     pub(super) udp: Option<Spanned<Scalar>>,
     pub(super) icmp: Option<Spanned<Scalar>>,
+    pub(super) fragments: Option<Spanned<Scalar>>,
 }
 
 /// `[[vpc]]`

@@ -9,6 +9,7 @@ mod elastic_ips;
 mod events;
 mod handover;
 mod run;
+mod slow;
 mod spare;
 
 use std::path::PathBuf;
@@ -106,8 +107,11 @@ impl Controller {
         facts: &HostFacts,
     ) -> Result<Self> {
         let loopback_enabled = enable_fib_lookup()?;
-        let options =
-            LoadOptions { max_sessions: config.max_sessions, log_level: args.data_plane_log.level() };
+        let options = LoadOptions {
+            max_sessions: config.max_sessions,
+            max_fragmented_datagrams: config.max_fragmented_datagrams,
+            log_level: args.data_plane_log.level(),
+        };
         let datapath = Datapath::pinned(&options, pins)?;
         let before = datapath.maps.applied()?;
         let mut applied = before.unwrap_or_else(|| Applied::new(std::process::id(), config.clone()));

@@ -12,7 +12,7 @@ use tokio::{
     time::{interval, sleep},
 };
 
-use super::{Controller, busy, events::Events, spare::REREAD};
+use super::{Controller, busy, events::Events, slow, spare::REREAD};
 use crate::{
     api::{Api, Call},
     datapath::forward_log,
@@ -42,6 +42,7 @@ impl Controller {
     pub async fn run(mut self) -> Result<()> {
         let mut signals = Signals::new()?;
         let mut events = Events::new(self.datapath.take_events()?)?;
+        let _slow = slow::Task::start(&mut self.datapath)?;
         let log = forward_log(&mut self.datapath)?;
         let mut log = pin!(async {
             log.await;

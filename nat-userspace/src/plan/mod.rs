@@ -338,21 +338,24 @@ fn limits(config: &Config) -> map::Config {
     map::Config {
         timeouts: timeouts(&config.timeouts),
         icmp_errors_per_second: config.icmp_errors_per_second,
-        spare: 0,
+        flags: match config.fragments {
+            config::Fragments::Translate => 0,
+            config::Fragments::Aws => map::Config::UDP_FRAGMENTS_ALONE,
+        },
     }
 }
 
 /// The idle timeouts as the data plane counts them, in ticks.
 #[must_use]
 pub fn timeouts(seconds: &config::Timeouts) -> map::Timeouts {
-    let config::Timeouts { tcp_established, tcp_transitory, tcp_closing, udp, icmp } = *seconds;
+    let config::Timeouts { tcp_established, tcp_transitory, tcp_closing, udp, icmp, fragments } = *seconds;
     map::Timeouts {
         tcp_established: ticks_from_seconds(tcp_established),
         tcp_transitory: ticks_from_seconds(tcp_transitory),
         tcp_closing: ticks_from_seconds(tcp_closing),
         udp: ticks_from_seconds(udp),
         icmp: ticks_from_seconds(icmp),
-        spare: 0,
+        fragments: ticks_from_seconds(fragments),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use nat_userspace::config::Config;
+use nat_userspace::{config::Config, datapath::LoadOptions};
 
 /// A configuration by its parts, each of them TOML. The standard one allows everything, and its Elastic IP has a
 /// single port, so that a test knows the translated packet before it is sent.
@@ -109,6 +109,14 @@ impl Layout {
         let subnets = subnet("private-a", "10.0.1.0/24", "nic0", Some("private"), "default")
             + &subnet("public", "198.51.100.0/24", "nic0", None, "default");
         Self { subnets, ..Self::default() }
+    }
+
+    /// How the data plane is loaded. The default room for sessions would take longer to allocate than most tests run.
+    pub(super) fn load_options(&self) -> LoadOptions {
+        const DEFAULT: u32 = 262_144;
+        let Config { max_sessions, max_fragmented_datagrams, .. } = self.config();
+        let max_sessions = if max_sessions == DEFAULT { 16_384 } else { max_sessions };
+        LoadOptions { max_sessions, max_fragmented_datagrams, log_level: 0 }
     }
 
     /// The configuration.

@@ -15,6 +15,7 @@ use super::{
     layout::Layout,
     machine::{read_facts, stay_on_this_cpu},
     network::{self, Network, Side},
+    slow::Handed,
     state::State,
 };
 
@@ -97,6 +98,7 @@ pub struct Rig {
     facts: HostFacts,
     indexes: HashMap<&'static str, u32>,
     events: Box<dyn FnMut() -> Vec<Event>>,
+    pub(super) handed: Handed,
     case: String,
     linear: usize,
 }
@@ -120,7 +122,7 @@ impl Rig {
     /// If the kernel refuses anything.
     #[must_use]
     pub fn on(network: Network, layout: &Layout) -> Self {
-        let mut rig = Self::load(network, sessions(layout), None);
+        let mut rig = Self::load(network, &layout.load_options(), None);
         rig.apply(layout);
         rig
     }
@@ -131,7 +133,7 @@ impl Rig {
     /// If the kernel refuses anything.
     #[must_use]
     pub fn pinned(layout: &Layout, pins: &Pins) -> Self {
-        let mut rig = Self::load(Network::default(), sessions(layout), Some(pins));
+        let mut rig = Self::load(Network::default(), &layout.load_options(), Some(pins));
         rig.apply(layout);
         rig
     }
@@ -139,18 +141,18 @@ impl Rig {
     /// A two-armed gateway that was never given a configuration.
     #[must_use]
     pub fn unconfigured() -> Self {
-        Self::load(Network::default(), 1_024, None)
+        let options = LoadOptions { max_sessions: 1_024, max_fragmented_datagrams: 64, log_level: 0 };
+        Self::load(Network::default(), &options, None)
     }
 
-    fn load(network: Network, max_sessions: u32, pins: Option<&Pins>) -> Self {
+    fn load(network: Network, options: &LoadOptions, pins: Option<&Pins>) -> Self {
         stay_on_this_cpu();
         network.build();
         enable_fib_lookup().expect("/proc/sys is writable");
         let facts = read_facts();
-        let options = LoadOptions { max_sessions, log_level: 0 };
         let datapath = match pins {
-            Some(pins) => Datapath::pinned(&options, pins),
-            None => Datapath::private(&options),
+            Some(pins) => Datapath::pinned(options, pins),
+            None => Datapath::private(options),
         };
         let mut datapath = datapath.expect("the data plane loads");
         datapath.maps.set_locals(&plan::locals(&facts)).expect("LOCALS can be written");
@@ -162,12 +164,14 @@ impl Rig {
             }
             events
         };
+        let handed = Handed::by(&mut datapath);
         Self {
             datapath,
             queues: None,
             facts,
             indexes: HashMap::new(),
             events: Box::new(events),
+            handed,
             case: String::new(),
             linear: usize::MAX,
         }
@@ -338,8 +342,7 @@ impl Rig {
         missing.map(|event| (event.ifindex, address(event.address))).collect()
     }
 
-    /// The blocks of ports that the data plane has told of since events were last
-    /// asked for.
+    /// The blocks of ports that the data plane has told of since events were last asked for.
     pub fn lent_blocks(&mut self) -> Vec<Block> {
         (self.events)().iter().map(Block::of_event).collect()
     }
@@ -388,13 +391,4 @@ fn addressed(side: Side, mut frame: Vec<u8>) -> Vec<u8> {
         frame[..6].copy_from_slice(&side.mac());
     }
     frame
-}
-
-/// Room for so many sessions. The default would take longer to allocate than most tests run.
-fn sessions(layout: &Layout) -> u32 {
-    const DEFAULT: u32 = 262_144;
-    match layout.config().max_sessions {
-        DEFAULT => 16_384,
-        asked => asked,
-    }
 }

@@ -8,6 +8,7 @@ mod busy;
 mod choose;
 mod flow;
 mod forward;
+mod fragment;
 mod hairpin;
 mod host;
 mod icmp;
@@ -27,6 +28,7 @@ mod reply;
 mod route;
 mod router;
 mod rss;
+mod slow;
 mod table;
 mod traffic;
 mod translate;
@@ -91,6 +93,7 @@ fn main() -> ExitCode {
         block::trials(),
         flow::trials(),
         forward::trials(),
+        fragment::trials(),
         host::trials(),
         hairpin::trials(),
         icmp::trials(),
@@ -109,6 +112,7 @@ fn main() -> ExitCode {
         route::trials(),
         router::trials(),
         rss::trials(),
+        slow::trials(),
         table::trials(),
         translate::trials(),
         xdp::trials(),

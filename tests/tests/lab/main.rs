@@ -11,6 +11,7 @@ mod discovery;
 mod drain;
 mod errors;
 mod fairness;
+mod fragments;
 mod invariants;
 mod measuring;
 mod offloads;
@@ -82,6 +83,7 @@ fn main() {
         reach::scenarios(),
         errors::scenarios(),
         fairness::scenarios(),
+        fragments::scenarios(),
         bulk::scenarios(),
         offloads::scenarios(),
         clsact::scenarios(),

@@ -24,8 +24,13 @@ fn write(out: &mut String, config: &Config) -> fmt::Result {
     let timeouts = &config.timeouts;
     writeln!(
         out,
-        "idle timeouts: tcp {} s established, {} s transitory, {} s closing; udp {} s; icmp {} s",
-        timeouts.tcp_established, timeouts.tcp_transitory, timeouts.tcp_closing, timeouts.udp, timeouts.icmp
+        "idle timeouts: tcp {} s established, {} s transitory, {} s closing; udp {} s; icmp {} s; fragments {} s",
+        timeouts.tcp_established,
+        timeouts.tcp_transitory,
+        timeouts.tcp_closing,
+        timeouts.udp,
+        timeouts.icmp,
+        timeouts.fragments
     )?;
     writeln!(
         out,
