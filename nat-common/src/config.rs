@@ -53,6 +53,8 @@ pub struct Timeouts {
     pub icmp: u32,
     /// 1: of UDP and ICMP, inbound packets keep no session alive.
     pub outbound_alone: u32,
+    /// Datagrams in fragments, after the first fragment.
+    pub fragments: u32,
 }
 
 impl Timeouts {
@@ -98,6 +100,8 @@ pub struct Config {
     /// When hosts are told of a TCP session that has ended for being idle: [`Config::NO_RESETS`],
     /// [`Config::RESETS_ON_SEND`], [`Config::AT_EXPIRY`].
     pub resets: u32,
+    /// [`Config::UDP_FRAGMENTS_ALONE`].
+    pub flags: u32,
 }
 
 impl Config {
@@ -107,6 +111,8 @@ impl Config {
     pub const RESETS_ON_SEND: u32 = 1;
     /// Both ends get a RST as it ends; a host that goes on with it all the same, one more.
     pub const AT_EXPIRY: u32 = 2;
+    /// Fragments of TCP and ICMP are refused.
+    pub const UDP_FRAGMENTS_ALONE: u32 = 1;
 }
 
 /// What an interface is for, one per slot.
@@ -188,6 +194,7 @@ mod tests {
             udp: 300,
             icmp: 60,
             outbound_alone: 0,
+            fragments: 2,
         };
         assert_eq!(timeouts.least(protocol::TCP), 100);
         assert_eq!(Timeouts { tcp_established: 5, ..timeouts }.least(protocol::TCP), 5);

@@ -70,6 +70,10 @@ counters! {
     stack_packets,
     /// Bytes of their frames.
     stack_bytes,
+    /// Fragments that came before their first one, handed to the controller.
+    held_packets,
+    /// Bytes of IP in them.
+    held_bytes,
     /// Packets answered with an ICMP error or a RST.
     replied_packets,
     /// Bytes of IP in them.

@@ -57,8 +57,22 @@ drop_reasons! {
     IpOptions = "ip_options",
     /// an IP option that records or steers the route
     SourceRoute = "source_route",
-    /// a fragment
-    Fragment = "fragment",
+    /// a fragment of TCP or ICMP, where fragments = "aws"
+    FragmentsOff = "fragments_off",
+    /// a fragment of impossible length: beyond the end of any packet, or not a multiple of eight bytes
+    FragmentMalformed = "fragment_malformed",
+    /// a first fragment that ends before its TCP, UDP or ICMP header does
+    FragmentTiny = "fragment_tiny",
+    /// a fragment that would replace the ports of its first one, or another first one
+    FragmentOverlap = "fragment_overlap",
+    /// a fragment of an ICMP error
+    FragmentIcmpError = "fragment_icmp_error",
+    /// a fragment from inside to an Elastic IP
+    FragmentHairpin = "fragment_hairpin",
+    /// a fragment without a first one, which nobody could hold back any more
+    FragmentUnknown = "fragment_unknown",
+    /// a first fragment for which there is no room beside those under way
+    FragmentsFull = "fragments_full",
     /// a protocol that is not translated, by this NAT gateway or by any
     Protocol = "protocol",
     /// the packet ends before its TCP, UDP or ICMP header does

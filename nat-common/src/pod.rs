@@ -1,8 +1,8 @@
 //! `aya::Pod` for everything user space reads from or writes to maps.
 
 use crate::{
-    bench, block, config, counter, drop, event, flow, host, nacl, neighbour, pool, ports, rig, route, rss,
-    table,
+    bench, block, config, counter, drop, event, flow, fragment, host, nacl, neighbour, pool, ports, rig,
+    route, rss, slow, table,
 };
 
 macro_rules! pod {
@@ -31,6 +31,7 @@ pod!(
     event::Event,
     flow::FlowEntry4,
     flow::FlowKey4,
+    fragment::Bucket4,
     host::Limits,
     host::Record,
     nacl::NaclList,
@@ -53,6 +54,7 @@ pod!(
     route::Subnet,
     route::Target,
     rss::Rss,
+    slow::Counts,
     table::FlowGroup4,
     table::FlowHash,
 );

@@ -164,6 +164,8 @@ impl Search {
         }
         // The Elastic IPs have come round to the one it began with.
         (self.wish, self.left, self.ranges_left) = (Wish::default(), self.count, 0);
+        // The port map searched last is not full: it was searched for some ports alone.
+        self.map = 0;
         true
     }
 

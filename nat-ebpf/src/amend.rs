@@ -21,7 +21,7 @@ pub fn concerns(parsed: &Parsed) -> bool {
 /// (RFC 6864 §4.1).
 #[inline(always)]
 pub fn is_numbered(parsed: &Parsed) -> bool {
-    !parsed.atomic && matches!(parsed.key.direction(), Direction::Outbound)
+    parsed.division.is_identified() && matches!(parsed.key.direction(), Direction::Outbound)
 }
 
 /// Amends a packet that is about to be translated.
@@ -32,7 +32,10 @@ pub fn amend<P: Packet>(context: *mut P::Context, parsed: &Parsed, rewrite: &Rew
     {
         lower_mss::<P>(context, parsed, change);
     }
-    if is_numbered(parsed) {
+    if parsed.division.is_first() {
+        // Those that follow have it from the first one's record.
+        write_number(&P::attach(context), parsed, rewrite.identification);
+    } else if is_numbered(parsed) {
         number::<P>(context, parsed, rewrite.address);
     }
 }
@@ -59,6 +62,11 @@ pub fn number<P: Packet>(context: *mut P::Context, parsed: &Parsed, elastic_ip: 
     let (remote, protocol) = (parsed.key.destination, parsed.key.protocol);
     let new = identification::next(elastic_ip, remote, protocol, packet.segments() as u32);
     // ---- everything above looks, everything below writes ----
+    write_number(&packet, parsed, new);
+}
+
+#[inline(always)]
+fn write_number<P: Packet>(packet: &P, parsed: &Parsed, new: u16) {
     let Some(ip) = packet.place::<{ header::IPV4 }>(parsed.l3 as usize) else { return };
     let change = Delta::NONE.word(ip.get(field::IDENTIFICATION), new);
     ip.set(field::IDENTIFICATION, new);

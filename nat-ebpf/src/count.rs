@@ -75,6 +75,15 @@ impl Own {
         });
     }
 
+    /// A fragment is held by the controller.
+    #[inline(always)]
+    pub fn held(self, bytes: u64) {
+        self.change(|PerCpu { counters, .. }| {
+            counters.held_packets += 1;
+            counters.held_bytes += bytes;
+        });
+    }
+
     /// A packet was answered.
     #[inline(always)]
     pub fn replied(self, bytes: u64) {

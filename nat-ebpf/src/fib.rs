@@ -11,12 +11,13 @@ use nat_common::{
     config::slot,
     drop::DropReason,
     event::Event,
-    flow::Hop,
     neighbour::{Neighbour, UNANSWERED_LIFETIME},
 };
 
 use crate::{
-    clock, count, hops, interface,
+    clock, count,
+    flow::Rewrite,
+    hops, interface,
     maps::{EVENTS, UNANSWERED},
     packet::Packet,
     parse::Parsed,
@@ -47,7 +48,7 @@ impl Query {
     /// The question for a packet that will carry these addresses.
     #[inline(always)]
     pub const fn new(parsed: &Parsed, source: u32, destination: u32, external: bool) -> Self {
-        Self { source, destination, length: parsed.longest, atomic: parsed.atomic, external }
+        Self { source, destination, length: parsed.longest, atomic: parsed.division.is_atomic(), external }
     }
 }
 
@@ -57,11 +58,11 @@ pub fn hop<P: Packet>(
     context: *mut P::Context,
     query: &Query,
     generation: u32,
-    hop: &mut Hop,
+    rewrite: &mut Rewrite,
 ) -> Result<(), Stop> {
     count::count(|counters| counters.hop_lookups += 1);
     if let Some(found) = hops::recall(query, generation) {
-        *hop = found;
+        rewrite.hop = found;
         return Ok(());
     }
     // SAFETY: all-zero is a valid `bpf_fib_lookup`; the helper reads no more than what is set below.
@@ -71,18 +72,22 @@ pub fn hop<P: Packet>(
     parameters.__bindgen_anon_1.tot_len = query.length;
     parameters.__bindgen_anon_3.ipv4_src = query.source;
     parameters.__bindgen_anon_4.ipv4_dst = query.destination;
-    // SAFETY: the parameters are ours and of the size given.
-    let answer =
-        unsafe { lookup(context.cast(), &raw mut parameters, size_of::<bpf_fib_lookup>() as i32, 0) } as u32;
-    if answer == BPF_FIB_LKUP_RET_NO_NEIGH {
-        // SAFETY: the helper has put the next hop's address there.
-        return Err(no_neighbour(parameters.ifindex, unsafe { parameters.__bindgen_anon_4.ipv4_dst }));
-    }
+    let mut answer = ask::<P>(context, &mut parameters);
     if answer == BPF_FIB_LKUP_RET_FRAG_NEEDED {
         // SAFETY: with this answer the helper has put the MTU there.
         let mtu = unsafe { parameters.__bindgen_anon_1.mtu_result };
-        let reply = Reply::FragmentationNeeded(mtu);
-        return Err(if query.atomic { Stop::Reply(reply) } else { Stop::Drop(DropReason::TooBig) });
+        if query.atomic {
+            return Err(Stop::Reply(Reply::FragmentationNeeded(mtu)));
+        }
+        rewrite.mtu = mtu;
+        // Its fragments will fit.
+        parameters.ifindex = LOOPBACK;
+        parameters.__bindgen_anon_1.tot_len = 1;
+        answer = ask::<P>(context, &mut parameters);
+    }
+    if answer == BPF_FIB_LKUP_RET_NO_NEIGH {
+        // SAFETY: the helper has put the next hop's address there.
+        return Err(no_neighbour(parameters.ifindex, unsafe { parameters.__bindgen_anon_4.ipv4_dst }));
     }
     if answer != BPF_FIB_LKUP_RET_SUCCESS {
         return Err(no_way(answer));
@@ -94,10 +99,13 @@ pub fn hop<P: Packet>(
     if (query.external && !role.is_external()) || (!query.external && role.zone == 0) {
         return Err(Stop::Reply(Reply::NetworkUnreachable(DropReason::Unreachable)));
     }
+    let hop = &mut rewrite.hop;
     hop.destination = parameters.dmac;
     hop.source = parameters.smac;
     hop.device = u32::from(role.vlan) << 20 | role.device;
-    hops::remember(query, generation, hop);
+    if rewrite.mtu == 0 {
+        hops::remember(query, generation, &rewrite.hop);
+    }
     Ok(())
 }
 
@@ -144,6 +152,14 @@ fn no_neighbour(ifindex: u32, address: u32) -> Stop {
         }
         _ => Stop::Drop(DropReason::NoNeighbour),
     }
+}
+
+/// What the kernel's tables answer.
+#[inline(always)]
+fn ask<P: Packet>(context: *mut P::Context, parameters: &mut bpf_fib_lookup) -> u32 {
+    let size = size_of::<bpf_fib_lookup>() as i32;
+    // SAFETY: the parameters are the caller's and of the size given.
+    unsafe { lookup(context.cast(), parameters, size, 0) as u32 }
 }
 
 /// Tells the controller that a next hop's MAC address is missing.

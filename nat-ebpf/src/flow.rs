@@ -34,6 +34,10 @@ pub struct Rewrite {
     pub port: u16,
     /// The NAT gateway of a session that is about to be opened, counted from 1; 0 for none.
     pub gateway: u16,
+    /// Bytes of IP that the next link carries, where the packet is longer and may be fragmented; 0 otherwise.
+    pub mtu: u16,
+    /// The identification of a fragment, or of a packet that leaves in fragments, network order.
+    pub identification: u16,
     /// The sequence number that a TCP session begins with.
     pub sequence: u32,
 }
@@ -199,7 +203,7 @@ pub fn judge<P: Packet>(
             Query::new(parsed, parsed.key.source, rewrite.address, false)
         }
     };
-    fib::hop::<P>(context, &query, generation, &mut rewrite.hop)?;
+    fib::hop::<P>(context, &query, generation, rewrite)?;
     judged(entry, last_seen, before, generation, rewrite)
 }
 

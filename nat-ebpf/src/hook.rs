@@ -36,6 +36,12 @@ pub trait Hook: Packet {
     /// [`crate::icmp::error`].
     fn error(&mut self, parsed: &mut Parsed, generation: u32, rewrite: &mut Rewrite) -> Result<(), Stop>;
 
+    /// [`crate::fragment::pass`].
+    fn fragment(&mut self, parsed: &mut Parsed, generation: u32, rewrite: &mut Rewrite) -> Result<(), Stop>;
+
+    /// [`crate::fragment::aside`].
+    fn aside(&mut self, parsed: &Parsed, generation: u32, rewrite: &mut Rewrite) -> Result<(), Stop>;
+
     /// [`crate::options::check`].
     fn check_options(&mut self, offset: usize, length: usize) -> Result<(), Stop>;
 
@@ -55,7 +61,7 @@ macro_rules! hook {
     (
         $packet:ty, $context:ty,
         $miss:ident, $unsolicited:ident, $judge:ident, $note:ident, $error:ident, $options:ident, $amend:ident,
-        $reply:ident, $reset:ident
+        $reply:ident, $reset:ident, $fragment:ident, $aside:ident
     ) => {
         impl crate::hook::Hook for $packet {
             #[inline(always)]
@@ -97,6 +103,25 @@ macro_rules! hook {
                 rewrite: &mut Rewrite,
             ) -> Result<(), Stop> {
                 let result = Stop::decode($error(self.context, parsed, generation, rewrite));
+                *self = Self::attach(self.context);
+                result
+            }
+
+            #[inline(always)]
+            fn fragment(
+                &mut self,
+                parsed: &mut Parsed,
+                generation: u32,
+                rewrite: &mut Rewrite,
+            ) -> Result<(), Stop> {
+                let result = Stop::decode($fragment(self.context, parsed, generation, rewrite));
+                *self = Self::attach(self.context);
+                result
+            }
+
+            #[inline(always)]
+            fn aside(&mut self, parsed: &Parsed, generation: u32, rewrite: &mut Rewrite) -> Result<(), Stop> {
+                let result = Stop::decode($aside(self.context, parsed, generation, rewrite));
                 *self = Self::attach(self.context);
                 result
             }
@@ -195,6 +220,34 @@ macro_rules! hook {
                 return Stop::encode(crate::hook::NOTHING);
             };
             Stop::encode(crate::icmp::error::<$packet>(context, parsed, generation, rewrite))
+        }
+
+        #[unsafe(no_mangle)]
+        extern "C" fn $fragment(
+            context: *mut $context,
+            parsed: *mut Parsed,
+            generation: u32,
+            rewrite: *mut Rewrite,
+        ) -> u64 {
+            // SAFETY: as above.
+            let (Some(parsed), Some(rewrite)) = (unsafe { (parsed.as_mut(), rewrite.as_mut()) }) else {
+                return Stop::encode(crate::hook::NOTHING);
+            };
+            Stop::encode(crate::fragment::pass::<$packet>(context, parsed, generation, rewrite))
+        }
+
+        #[unsafe(no_mangle)]
+        extern "C" fn $aside(
+            context: *mut $context,
+            parsed: *const Parsed,
+            generation: u32,
+            rewrite: *mut Rewrite,
+        ) -> u64 {
+            // SAFETY: as above.
+            let (Some(parsed), Some(rewrite)) = (unsafe { (parsed.as_ref(), rewrite.as_mut()) }) else {
+                return Stop::encode(crate::hook::NOTHING);
+            };
+            Stop::encode(crate::fragment::aside::<$packet>(context, parsed, generation, rewrite))
         }
 
         #[unsafe(no_mangle)]

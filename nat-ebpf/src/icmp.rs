@@ -76,7 +76,10 @@ pub fn error<P: Packet>(
         turn(parsed, &mut quote, rewrite);
         Stop::decode(admit(parsed, &quote, rewrite, generation, &mut query))?;
     }
-    fib::hop::<P>(context, &query, generation, &mut rewrite.hop).map_err(unanswered)?;
+    fib::hop::<P>(context, &query, generation, rewrite).map_err(unanswered)?;
+    if rewrite.mtu != 0 {
+        return Err(Stop::Drop(DropReason::TooBig));
+    }
     forward::frame(&mut P::attach(context), parsed, &rewrite.hop)?;
     // ---- everything above looks, everything below writes ----
     if rewrite.address != 0 && amend::is_numbered(parsed) {
@@ -199,7 +202,7 @@ fn ask(parsed: &Parsed, quote: &Quote, rewrite: &Rewrite, generation: u32) -> Re
 fn unanswered(stop: Stop) -> Stop {
     match stop {
         Stop::Reply(reply) => Stop::Drop(reply.otherwise()),
-        Stop::Stack | Stop::Drop(_) => stop,
+        Stop::Stack | Stop::Drop(_) | Stop::Held | Stop::Divided(_) => stop,
     }
 }
 

@@ -16,9 +16,11 @@ mod choose;
 mod clock;
 mod connection;
 mod count;
+mod datagram;
 mod fib;
 mod flow;
 mod forward;
+mod fragment;
 mod header;
 mod hook;
 mod hops;
@@ -42,6 +44,7 @@ mod reply;
 mod reset;
 mod route;
 mod rss;
+mod slow;
 mod stop;
 mod sum;
 mod table;
@@ -67,7 +70,7 @@ use crate::{
 enum Verdict {
     /// The host's stack takes it.
     Stack,
-    /// It is refused.
+    /// It goes no further: refused, or left to the controller.
     Drop,
     /// It leaves by the device with this index.
     Send(u32),
@@ -115,6 +118,14 @@ fn serve<P: Hook>(context: &impl EbpfContext, packet: &mut P, parsed: &mut Parse
         Err(Stop::Stack) => {
             own.stack(packet.length() as u64);
             Verdict::Stack
+        }
+        Err(Stop::Held) => {
+            own.held(u64::from(parsed.length));
+            Verdict::Drop
+        }
+        Err(Stop::Divided(way)) => {
+            own.forwarded(way, 1, u64::from(parsed.length));
+            Verdict::Drop
         }
         Err(Stop::Reply(reply)) => {
             let answered = packet.reply(parsed, reply).is_ok();

@@ -12,6 +12,7 @@ use nat_common::{
     drop::{DropReason, DropSample},
     event::RING_BYTES,
     flow::FlowKey4,
+    fragment::Bucket4,
     host::{Limits, MAX_RECORDS, Record},
     nacl::{MAX_NACLS, MAX_PORT_RANGES, MAX_PREFIXES, NaclList, PortRange as NaclPorts, PortRanges},
     neighbour::{MAX_UNANSWERED, Neighbour},
@@ -22,6 +23,7 @@ use nat_common::{
     ports::{BUCKET, Bucket, PortMap4},
     route::{MAX_ROUTES, MAX_SUBNETS, Prefix, Subnet, Target},
     rss::{MAX_DEVICES, Rss},
+    slow,
     table::FlowGroup4,
 };
 
@@ -144,6 +146,19 @@ pub static RSS: Array<Rss> = Array::with_max_entries(SLOTS * MAX_DEVICES, 0);
 pub static ELASTIC_IPS: HashMap<ElasticIpKey, ElasticIp> =
     HashMap::with_max_entries(SLOTS * MAX_ELASTIC_IPS, BPF_F_NO_PREALLOC);
 
+/// What became of first fragments, for those that follow. Written by the data plane; the controller reads it for what it
+/// holds.
+#[map]
+pub static FRAGMENTS: Array<Bucket4> = Array::with_max_entries(4_096, BPF_F_MMAPABLE);
+
+/// Written by the data plane: packets that the controller sends on.
+#[map]
+pub static SLOW: RingBuf = RingBuf::with_byte_size(slow::RING_BYTES, 0);
+
+/// The controller's own: what it has made of those packets.
+#[map]
+pub static SLOW_COUNTS: Array<slow::Counts> = Array::with_max_entries(1, 0);
+
 /// Orders for the ageing program.
 #[map]
 pub static AGEING: Array<Ageing> = Array::with_max_entries(1, 0);
@@ -187,6 +202,10 @@ pub const SCRATCH_BYTES: usize = 2_048;
 #[map]
 pub static SCRATCH: PerCpuArray<[u8; SCRATCH_BYTES]> = PerCpuArray::with_max_entries(1, 0);
 
+/// The data plane's own: a packet on its way to `SLOW`.
+#[map]
+pub static SLOW_SCRATCH: PerCpuArray<slow::Packet> = PerCpuArray::with_max_entries(1, 0);
+
 /// The data plane's own: a search for a free port.
 #[map]
 pub static SEARCH: PerCpuArray<Opening> = PerCpuArray::with_max_entries(1, 0);
@@ -198,16 +217,20 @@ pub const MAX_HOPS: u32 = 1_024;
 #[map]
 pub static HOPS: PerCpuArray<Found> = PerCpuArray::with_max_entries(MAX_HOPS, 0);
 
-/// What a CPU may still send in answers.
+/// What a CPU may still do in this tick.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Allowance {
     /// The tick it belongs to.
     pub tick: u32,
-    /// Answers left.
+    /// How often.
     pub left: u32,
 }
 
-/// The data plane's own: the answers that each CPU may still send.
+/// The data plane's own: the answers that each CPU may still send, and the fragments that it may still hand over to be
+/// held.
 #[map]
-pub static ALLOWANCE: PerCpuArray<Allowance> = PerCpuArray::with_max_entries(1, 0);
+pub static ALLOWANCE: PerCpuArray<Allowance> = PerCpuArray::with_max_entries(2, 0);
+
+/// Number of the latter in `ALLOWANCE`.
+pub const HELD_ALLOWANCE: u32 = 1;

@@ -1,6 +1,6 @@
 //! Access to the bytes of a packet: what the path asks of a hook.
 
-use nat_common::checksum::Delta;
+use nat_common::{checksum::Delta, slow::MAX_BYTES};
 
 use crate::{header::Vlan, maps::SCRATCH_BYTES};
 
@@ -94,6 +94,9 @@ pub trait Packet: Sized {
 
     /// Copies `length` bytes into `buffer`; false beyond the end.
     fn copy_out(&self, offset: usize, buffer: &mut [u8; SCRATCH_BYTES], length: usize) -> bool;
+
+    /// The same with room for a whole packet.
+    fn copy_all(&self, offset: usize, buffer: &mut [u8; MAX_BYTES], length: usize) -> bool;
 
     /// Adds bytes in front. All pointers are opened anew. False when there is no room, and nothing has changed then.
     fn grow_front(&mut self, bytes: u32) -> bool;

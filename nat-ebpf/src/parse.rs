@@ -39,8 +39,8 @@ pub struct Parsed {
     pub service: u8,
     /// TCP header flags; 0 for other protocols.
     pub tcp_flags: u8,
-    /// Whether it must not be fragmented.
-    pub atomic: bool,
+    /// Whether it must not be fragmented, or is the first of fragments.
+    pub division: Division,
     /// Whether the frame is addressed to a group of hosts.
     pub group: bool,
     /// Whether a packet that goes back where it came from must be redirected there.
@@ -51,9 +51,54 @@ impl Parsed {
     /// Sets both ports, source first as in the packet, by one store: they are read as one word soon after, which two
     /// stores would delay.
     #[inline(always)]
-    fn set_ports(&mut self, ports: u32) {
+    pub fn set_ports(&mut self, ports: u32) {
         // SAFETY: the ports stand side by side in the key, at a multiple of four bytes.
         unsafe { (&raw mut self.key).cast::<u32>().add(PORTS).write(ports) }
+    }
+
+    /// Both ports, source first.
+    #[inline(always)]
+    pub fn ports(&self) -> u32 {
+        u32::from(self.key.source_port) | u32::from(self.key.destination_port) << 16
+    }
+}
+
+/// Whether a packet may be fragmented, and whether it is.
+#[derive(Clone, Copy, Default)]
+pub struct Division(u8);
+
+impl Division {
+    const ATOMIC: u8 = 1;
+    const FIRST: u8 = 2;
+
+    /// That of a packet that must not be fragmented, or may be.
+    #[inline(always)]
+    const fn new(atomic: bool) -> Self {
+        Self(if atomic { Self::ATOMIC } else { 0 })
+    }
+
+    /// Whether it must not be fragmented.
+    #[inline(always)]
+    pub const fn is_atomic(self) -> bool {
+        self.0 & Self::ATOMIC != 0
+    }
+
+    /// Whether its identification counts: it may be fragmented, or is a fragment (RFC 6864 §4.1).
+    #[inline(always)]
+    pub const fn is_identified(self) -> bool {
+        self.0 != Self::ATOMIC
+    }
+
+    /// Whether it is the first of fragments, with the ports of all.
+    #[inline(always)]
+    pub const fn is_first(self) -> bool {
+        self.0 & Self::FIRST != 0
+    }
+
+    /// From now on it is.
+    #[inline(always)]
+    pub const fn set_first(&mut self) {
+        self.0 |= Self::FIRST;
     }
 }
 
@@ -69,6 +114,8 @@ pub enum Content {
     Error,
     /// A protocol that is never translated.
     Other,
+    /// A fragment of either, whose transport header was not read.
+    Fragment,
 }
 
 /// Reads the link layer up to an IPv4 header. Frames of the link itself go to the stack.
@@ -172,7 +219,7 @@ pub fn ipv4<P: Hook>(packet: &mut P, parsed: &mut Parsed) -> Result<Ipv4Words, S
     parsed.longest = length as u16;
     parsed.ttl = ip.ttl();
     parsed.service = ip.service();
-    parsed.atomic = ip.is_atomic();
+    parsed.division = Division::new(ip.is_atomic());
     Ok(ip)
 }
 
@@ -188,11 +235,11 @@ fn cut(ip: &Ipv4Words) -> DropReason {
     }
 }
 
-/// Reads the transport header of an unfragmented packet.
+/// Reads the transport header of a packet that is not a fragment.
 #[inline(always)]
 pub fn transport<P: Packet>(packet: &P, parsed: &mut Parsed, ip: &Ipv4Words) -> Result<Content, DropReason> {
     if ip.is_fragment() {
-        return Err(DropReason::Fragment);
+        return Ok(Content::Fragment);
     }
     let room = parsed.length as usize - (parsed.l4 - parsed.l3) as usize;
     match ip.protocol() {
@@ -204,8 +251,9 @@ pub fn transport<P: Packet>(packet: &P, parsed: &mut Parsed, ip: &Ipv4Words) -> 
     }
 }
 
+/// Reads a TCP header in `room` bytes.
 #[inline(always)]
-fn tcp<P: Packet>(packet: &P, parsed: &mut Parsed, room: usize) -> Result<Content, DropReason> {
+pub fn tcp<P: Packet>(packet: &P, parsed: &mut Parsed, room: usize) -> Result<Content, DropReason> {
     let Some(tcp) = packet.read::<Tcp>(parsed.l4 as usize) else {
         return Err(DropReason::TransportTruncated);
     };
@@ -263,8 +311,9 @@ fn segmented<P: Packet>(packet: &P, parsed: &mut Parsed, header: usize) {
     }
 }
 
+/// Reads an ICMP header in `room` bytes.
 #[inline(always)]
-fn icmp<P: Packet>(packet: &P, parsed: &mut Parsed, room: usize) -> Result<Content, DropReason> {
+pub fn icmp<P: Packet>(packet: &P, parsed: &mut Parsed, room: usize) -> Result<Content, DropReason> {
     let Some(icmp) = packet.read::<Icmp>(parsed.l4 as usize) else {
         return Err(DropReason::TransportTruncated);
     };

@@ -75,14 +75,23 @@ pub fn run<P: Hook>(packet: &mut P, parsed: &mut Parsed, own: Own) -> Result<For
         if content == Content::Other {
             return Err(admit::other_protocol(parsed, generation));
         }
-        packet.error(parsed, generation, &mut rewrite)?;
-        forward::stamp(packet, parsed, &rewrite.hop);
-        let way = if rewrite.is_turned() { Way::Hairpin } else { way(parsed, &rewrite) };
-        return Ok(Forward { way, hop: rewrite.hop });
+        if content == Content::Error {
+            packet.error(parsed, generation, &mut rewrite)?;
+        } else {
+            packet.fragment(parsed, generation, &mut rewrite)?;
+        }
+        if !parsed.division.is_first() {
+            forward::stamp(packet, parsed, &rewrite.hop);
+            let way = if rewrite.is_turned() { Way::Hairpin } else { way(parsed, &rewrite) };
+            return Ok(Forward { way, hop: rewrite.hop });
+        }
     }
     session(packet, parsed, role, own, generation, &mut rewrite)?;
     if rewrite.hop.device == 0 {
         return hairpin(packet, parsed, role, own, generation, &mut rewrite);
+    }
+    if parsed.division.is_first() || rewrite.mtu != 0 {
+        packet.aside(parsed, generation, &mut rewrite)?;
     }
     forward::frame(packet, parsed, &rewrite.hop)?;
     // ---- everything above looks, everything below writes ----
@@ -114,6 +123,8 @@ fn hairpin<P: Hook>(
     parsed.key.source_port = rewrite.port;
     parsed.key.zone = OUTSIDE;
     let result = match session(packet, parsed, role, own, generation, rewrite) {
+        // Nobody divides what is translated twice.
+        Ok(()) if rewrite.mtu != 0 => Err(Stop::Drop(DropReason::TooBig)),
         Ok(()) => forward::frame(packet, parsed, &rewrite.hop),
         refused => refused,
     };
@@ -129,8 +140,9 @@ fn hairpin<P: Hook>(
     Ok(Forward { way: Way::Hairpin, hop: rewrite.hop })
 }
 
+/// How a packet goes that is rewritten so.
 #[inline(always)]
-fn way(parsed: &Parsed, rewrite: &Rewrite) -> Way {
+pub fn way(parsed: &Parsed, rewrite: &Rewrite) -> Way {
     if rewrite.address == 0 {
         return Way::Local;
     }
@@ -227,7 +239,7 @@ pub fn unsolicited<P: Packet>(
     let vpc = unsafe { (*entry).vpc };
     admit::inside(parsed, vpc, rewrite.address, rewrite.port, generation)?;
     let query = Query::new(parsed, parsed.key.source, rewrite.address, false);
-    fib::hop::<P>(context, &query, generation, &mut rewrite.hop)
+    fib::hop::<P>(context, &query, generation, rewrite)
 }
 
 /// From inside, without a session: for the host, for another subnet, or the beginning of a session through the NAT
@@ -254,7 +266,7 @@ pub fn miss<P: Packet>(
     if target.kind == Target::LOCAL {
         admit::arrive(parsed, parsed.key.zone, destination, parsed.key.destination_port, generation)?;
         let query = Query::new(parsed, parsed.key.source, destination, false);
-        fib::hop::<P>(context, &query, generation, &mut rewrite.hop)?;
+        fib::hop::<P>(context, &query, generation, rewrite)?;
         return Ok(());
     }
     let Some(gateway) = admit::gateway(target.gateway.into(), generation) else {
@@ -274,7 +286,7 @@ pub fn miss<P: Packet>(
     // To an Elastic IP there is no hop: the packet is turned round here.
     if interface::gateway_of(destination, generation).is_none() {
         let query = Query::new(parsed, source, destination, true);
-        fib::hop::<P>(context, &query, generation, &mut rewrite.hop)?;
+        fib::hop::<P>(context, &query, generation, rewrite)?;
     }
     if parsed.key.protocol == protocol::TCP
         && let Some(header) = P::attach(context).read::<Tcp>(parsed.l4 as usize)

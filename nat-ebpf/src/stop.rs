@@ -2,6 +2,8 @@
 
 use nat_common::drop::DropReason;
 
+use crate::pipeline::Way;
+
 /// A packet's early end. Each is named exactly once as a verdict, in `main`.
 #[derive(Clone, Copy)]
 pub enum Stop {
@@ -11,6 +13,10 @@ pub enum Stop {
     Reply(Reply),
     /// It is refused.
     Drop(DropReason),
+    /// A fragment that the controller holds until its first one has passed.
+    Held,
+    /// The controller sends it on in fragments.
+    Divided(Way),
 }
 
 /// What the gateway answers by itself: ICMP errors, and a RST.
@@ -44,6 +50,8 @@ impl Stop {
     const HOST_UNREACHABLE: u64 = 6;
     const PROTOCOL_UNREACHABLE: u64 = 7;
     const RESET: u64 = 8;
+    const HELD: u64 = 9;
+    const DIVIDED: u64 = 10;
 
     /// A result as a number; zero is success.
     #[inline(always)]
@@ -63,6 +71,8 @@ impl Stop {
                 Self::PROTOCOL_UNREACHABLE | (reason as u64) << 8
             }
             Err(Self::Drop(reason)) => Self::DROP | (reason as u64) << 8,
+            Err(Self::Held) => Self::HELD,
+            Err(Self::Divided(way)) => Self::DIVIDED | (way as u64) << 8,
         }
     }
 
@@ -75,6 +85,12 @@ impl Stop {
             Self::RESET => Err(Self::Reply(Reply::Reset)),
             Self::REPLY if number >> 32 == 0 => Err(Self::Reply(Reply::TimeExceeded)),
             Self::REPLY => Err(Self::Reply(Reply::FragmentationNeeded((number >> 8) as u16))),
+            Self::HELD => Err(Self::Held),
+            Self::DIVIDED => Err(Self::Divided(match number >> 8 {
+                0 => Way::Outbound,
+                1 => Way::Inbound,
+                _ => Way::Local,
+            })),
             kind => match DropReason::from_number((number >> 8) as u32) {
                 Some(reason) if kind == Self::PROHIBITED => Err(Self::Reply(Reply::Prohibited(reason))),
                 Some(reason) if kind == Self::NETWORK_UNREACHABLE => {

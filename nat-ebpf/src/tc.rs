@@ -10,7 +10,7 @@ use aya_ebpf::{
         bpf_skb_vlan_pop, bpf_skb_vlan_push,
     },
 };
-use nat_common::{checksum::Delta, flow::FlowEntry4};
+use nat_common::{checksum::Delta, flow::FlowEntry4, slow::MAX_BYTES};
 
 use crate::{
     assembly::bound,
@@ -178,6 +178,19 @@ impl Packet for TcPacket {
     }
 
     #[inline(always)]
+    fn copy_all(&self, offset: usize, buffer: &mut [u8; MAX_BYTES], length: usize) -> bool {
+        if length == 0 {
+            return false;
+        }
+        let length = bound::<{ MAX_BYTES as i32 - 1 }>(length - 1) + 1;
+        // SAFETY: as in `copy_out`.
+        unsafe {
+            bpf_skb_load_bytes(self.context.cast(), offset as u32, buffer.as_mut_ptr().cast(), length as u32)
+                == 0
+        }
+    }
+
+    #[inline(always)]
     fn grow_front(&mut self, bytes: u32) -> bool {
         // SAFETY: the helper makes room; the pointers are renewed below.
         let grown = unsafe { bpf_skb_change_head(self.context, bytes, 0) == 0 };
@@ -241,5 +254,7 @@ hook!(
     tc_options,
     tc_amend,
     tc_reply,
-    tc_reset
+    tc_reset,
+    tc_fragment,
+    tc_aside
 );

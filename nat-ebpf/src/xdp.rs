@@ -11,7 +11,7 @@ use aya_ebpf::{
         generated::{bpf_xdp_get_buff_len, bpf_xdp_load_bytes},
     },
 };
-use nat_common::flow::FlowEntry4;
+use nat_common::{flow::FlowEntry4, slow::MAX_BYTES};
 
 use crate::{
     assembly::bound,
@@ -131,6 +131,18 @@ impl Packet for XdpPacket {
     }
 
     #[inline(always)]
+    fn copy_all(&self, offset: usize, buffer: &mut [u8; MAX_BYTES], length: usize) -> bool {
+        if length == 0 {
+            return false;
+        }
+        let length = bound::<{ MAX_BYTES as i32 - 1 }>(length - 1) + 1;
+        // SAFETY: as in `copy_out`.
+        unsafe {
+            bpf_xdp_load_bytes(self.context, offset as u32, buffer.as_mut_ptr().cast(), length as u32) == 0
+        }
+    }
+
+    #[inline(always)]
     fn grow_front(&mut self, bytes: u32) -> bool {
         self.move_start(-(bytes as i32))
     }
@@ -170,5 +182,7 @@ hook!(
     xdp_options,
     xdp_amend,
     xdp_reply,
-    xdp_reset
+    xdp_reset,
+    xdp_fragment,
+    xdp_aside
 );

@@ -10,3 +10,4 @@ pub mod host;
 pub mod plan;
 pub mod ports;
 pub mod report;
+pub mod slow;

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use nat_common::counter::Counters;
 use nat_common::drop::DropReason;
+use nat_common::slow::Counts;
 
 use crate::run;
 
@@ -84,7 +85,8 @@ fn drop_reasons() -> String {
 }
 
 fn counters() -> String {
-    table("Counter", Counters::NAMES.iter().copied().zip(Counters::DESCRIPTIONS.iter().copied()))
+    let of_data_plane = Counters::NAMES.iter().copied().zip(Counters::DESCRIPTIONS.iter().copied());
+    table("Counter", of_data_plane.chain(Counts::NAMES.into_iter().zip(Counts::DESCRIPTIONS)))
 }
 
 fn table(heading: &str, rows: impl Iterator<Item = (&'static str, &'static str)>) -> String {
@@ -123,6 +125,6 @@ mod tests {
     #[test]
     fn every_reason_and_every_counter_has_a_row() {
         assert_eq!(drop_reasons().lines().count(), 2 + DropReason::ALL.len());
-        assert_eq!(counters().lines().count(), 2 + Counters::NAMES.len());
+        assert_eq!(counters().lines().count(), 2 + Counters::NAMES.len() + Counts::NAMES.len());
     }
 }

@@ -47,6 +47,7 @@ pub(super) fn text(pin_dir: &Path) -> Result<String, MetricsError> {
         max_sessions: maps.max_sessions()?,
         flows: flows.len() as u64,
         counters: maps.counters()?,
+        slow: maps.slow_counts()?,
         drops: drops.iter().map(|drop| drop.packets).sum(),
     };
     let mut busiest = report::busiest(&applied, &sessions);

@@ -44,8 +44,12 @@ impl Rig {
         let config = Config::from_toml(&configuration(), Path::new("the benchmark's configuration"))?;
         let facts = host.facts().await?;
         let plan = Plan::new(&config, &facts)?;
-        let options =
-            LoadOptions { max_sessions: sessions.max(1_024) * 2, log_level: 0, resets_at_expiry: false };
+        let options = LoadOptions {
+            max_sessions: sessions.max(1_024) * 2,
+            max_fragmented_datagrams: 16_384,
+            log_level: 0,
+            resets_at_expiry: false,
+        };
         let mut datapath = Datapath::private(&options)?;
         datapath.maps.set_locals(&plan::locals(&facts))?;
         datapath.maps.apply(&plan)?;

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use nat_common::{counter::Counters, drop::DropReason};
+use nat_common::drop::DropReason;
 
 use super::args::StatusArgs;
 use super::eip::{busiest_for_people, state_for_people};
@@ -15,6 +15,7 @@ use crate::datapath::{Pins, Session, milliseconds};
 use crate::plan::SameQueue;
 use crate::report::{
     self, Controller, DestinationReport, ElasticIpUse, InterfaceReport, Observation, StatusReport,
+    counter_descriptions,
 };
 
 /// Shows the status.
@@ -41,6 +42,7 @@ fn view<T>(pin_dir: &Path, show: impl FnOnce(&StatusReport<'_>) -> Result<T>) ->
         max_sessions: maps.max_sessions()?,
         flows: flows.len() as u64,
         counters: maps.counters()?,
+        slow: maps.slow_counts()?,
         drops: drops.sum::<Result<_, _>>()?,
     };
     show(&report::status(&applied, &seen))
@@ -155,7 +157,7 @@ struct CounterRow {
 }
 
 fn counters(status: &StatusReport<'_>) -> Vec<CounterRow> {
-    let described = status.counters.iter().zip(Counters::DESCRIPTIONS);
+    let described = status.counters.iter().zip(counter_descriptions());
     described.map(|(&(name, value), description)| CounterRow { name, value, description }).collect()
 }
 
@@ -170,6 +172,8 @@ impl Row for CounterRow {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use nat_common::counter::Counters;
+
     use crate::report::sample::{applied, session};
 
     fn observation() -> Observation<'static> {
@@ -181,6 +185,7 @@ mod tests {
             max_sessions: 10,
             flows: 4,
             counters: Counters { outbound_bytes: 123_456, ..Counters::default() },
+            slow: nat_common::slow::Counts::default(),
             drops: 0,
         }
     }

@@ -19,8 +19,8 @@ use super::raw::{self, Document};
 use super::scalar::{List, Scalar};
 use super::source::{Report, Source};
 use super::{
-    Config, DEFAULT_DRAIN, DEFAULT_NACL, ElasticIp, NatGateway, OwnElasticIps, Route, RouteTable, Subnet,
-    Target, Timeouts, Vpc,
+    Config, DEFAULT_DRAIN, DEFAULT_FRAGMENTED, DEFAULT_NACL, ElasticIp, NatGateway, OwnElasticIps, Route,
+    RouteTable, Subnet, Target, Timeouts, Vpc,
 };
 use crate::ports::Ports;
 
@@ -30,6 +30,8 @@ const SESSIONS: RangeInclusive<i64> = 1_024..=67_108_864;
 const DEFAULT_SESSIONS: u32 = 262_144;
 const ICMP_ERRORS: RangeInclusive<i64> = 0..=1_000_000;
 const DEFAULT_ICMP_ERRORS: u32 = 1_000;
+/// Datagrams in fragments that the table of their records may be sized for.
+const FRAGMENTED: RangeInclusive<i64> = 64..=1_048_576;
 const MAX_NAME: usize = 64;
 /// IFNAMSIZ without the terminating zero.
 const MAX_INTERFACE: usize = 15;
@@ -50,6 +52,13 @@ pub(super) fn lower(document: &Document, source: &Source<'_>) -> Result<Config, 
         same_queue: gateway.same_queue.unwrap_or(false),
         drain: lower.drain(&gateway.drain),
         idle_reset: gateway.idle_reset.unwrap_or_default(),
+        fragments: gateway.fragments.unwrap_or_default(),
+        max_fragmented_datagrams: lower.count(
+            "max_fragmented_datagrams",
+            &gateway.max_fragmented_datagrams,
+            FRAGMENTED,
+            DEFAULT_FRAGMENTED,
+        ),
         timeouts: lower.timeouts(&document.timeouts),
         vpcs: document.vpcs.iter().map(|vpc| lower.vpc(vpc)).collect(),
         subnets: document.subnets.iter().map(|subnet| lower.subnet(subnet.get_ref())).collect(),
@@ -120,6 +129,7 @@ impl Lower<'_> {
             udp: self.seconds("udp", &raw.udp, default.udp),
             icmp: self.seconds("icmp", &raw.icmp, default.icmp),
             inbound_refresh: raw.inbound_refresh.unwrap_or(default.inbound_refresh),
+            fragments: self.seconds("fragments", &raw.fragments, default.fragments),
         }
     }
 

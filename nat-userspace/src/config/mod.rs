@@ -55,6 +55,12 @@ pub struct Config {
     /// When hosts are told that a TCP session has ended for being idle.
     #[serde(default)]
     pub idle_reset: IdleReset,
+    /// What becomes of fragments.
+    #[serde(default)]
+    pub fragments: Fragments,
+    /// Datagrams in fragments that may be under way at a time, 64 to 1,048,576.
+    #[serde(default = "default_fragmented")]
+    pub max_fragmented_datagrams: u32,
     /// When idle sessions end.
     pub timeouts: Timeouts,
     /// The private networks, in the order of the file; their zone is their position plus one.
@@ -77,6 +83,14 @@ const DEFAULT_DRAIN: u64 = 350;
 /// What state of a version without draining means.
 const fn default_drain() -> u64 {
     DEFAULT_DRAIN
+}
+
+/// Datagrams in fragments that may be under way at a time, unless told otherwise.
+const DEFAULT_FRAGMENTED: u32 = 16_384;
+
+/// What state of a version without fragments means.
+const fn default_fragmented() -> u32 {
+    DEFAULT_FRAGMENTED
 }
 
 impl Config {
@@ -192,6 +206,17 @@ pub enum Mode {
     XdpGeneric,
     /// TC ingress, which every interface offers and which keeps segmentation and checksum offloads
     Tc,
+}
+
+/// What becomes of fragments.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Fragments {
+    /// They are translated.
+    #[default]
+    Translate,
+    /// Those of UDP are translated, those of TCP and ICMP refused, as AWS does.
+    Aws,
 }
 
 /// A private network.

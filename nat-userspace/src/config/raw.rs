@@ -8,7 +8,7 @@ use toml::de::{DeString, DeTable, DeValue, ValueDeserializer};
 use super::error::Problem;
 use super::scalar::{List, Scalar};
 use super::source::{Report, Source, Span};
-use super::{Action, Arp, Filtering, IdleReset, Mapping, Mode, Profile, Strategy};
+use super::{Action, Arp, Filtering, Fragments, IdleReset, Mapping, Mode, Profile, Strategy};
 
 /// A configuration file as it is written.
 #[derive(Default)]
@@ -33,6 +33,8 @@ pub(super) struct Gateway {
     pub(super) same_queue: Option<bool>,
     pub(super) drain: Option<Spanned<Scalar>>,
     pub(super) idle_reset: Option<IdleReset>,
+    pub(super) fragments: Option<Fragments>,
+    pub(super) max_fragmented_datagrams: Option<Spanned<i64>>,
 }
 
 /// `[timeouts]`
@@ -46,6 +48,7 @@ pub(super) struct Timeouts {
     pub(super) udp: Option<Spanned<Scalar>>,
     pub(super) icmp: Option<Spanned<Scalar>>,
     pub(super) inbound_refresh: Option<bool>,
+    pub(super) fragments: Option<Spanned<Scalar>>,
 }
 
 /// `[[vpc]]`

@@ -28,6 +28,8 @@ mod tests {
         assert_eq!(sample.icmp_errors_per_second, bare.icmp_errors_per_second);
         assert_eq!((sample.same_queue, sample.drain), (bare.same_queue, bare.drain));
         assert_eq!(sample.idle_reset, bare.idle_reset);
+        assert_eq!(sample.fragments, bare.fragments);
+        assert_eq!(sample.max_fragmented_datagrams, bare.max_fragmented_datagrams);
         let address = &sample.elastic_ips[0];
         assert_eq!((address.arp, address.usable_ports().to_string().as_str()), (Arp::Announce, "1024-65535"));
         assert!(address.reserved_ports.is_empty());

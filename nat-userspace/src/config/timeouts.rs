@@ -15,9 +15,17 @@ pub struct Timeouts {
     pub udp: u64,
     /// ICMP queries.
     pub icmp: u64,
+    /// How long after the first fragment of a datagram the others may come.
+    #[serde(default = "fragments")]
+    pub fragments: u64,
     /// Whether inbound packets, too, keep a session of UDP or ICMP alive.
     #[serde(default = "refreshing")]
     pub inbound_refresh: bool,
+}
+
+/// RFC 6146 FRAGMENT_MIN.
+const fn fragments() -> u64 {
+    2
 }
 
 const fn refreshing() -> bool {
@@ -25,7 +33,7 @@ const fn refreshing() -> bool {
 }
 
 impl Timeouts {
-    /// The shortest of them, in seconds.
+    /// The shortest of sessions, in seconds.
     #[must_use]
     pub fn shortest(&self) -> u64 {
         let Self { tcp_established, tcp_transitory, tcp_closing, udp, icmp, .. } = *self;
@@ -64,6 +72,7 @@ impl Profile {
             tcp_closing: 240,
             udp,
             icmp: 60,
+            fragments: fragments(),
             inbound_refresh: true,
         }
     }

@@ -10,6 +10,7 @@ mod events;
 mod handover;
 mod resets;
 mod run;
+mod slow;
 mod spare;
 
 use std::path::PathBuf;
@@ -109,6 +110,7 @@ impl Controller {
         let loopback_enabled = enable_fib_lookup()?;
         let options = LoadOptions {
             max_sessions: config.max_sessions,
+            max_fragmented_datagrams: config.max_fragmented_datagrams,
             log_level: args.data_plane_log.level(),
             resets_at_expiry: config.idle_reset == IdleReset::AtExpiry,
         };

@@ -12,7 +12,7 @@ use tokio::{
     time::{interval, sleep},
 };
 
-use super::{Controller, busy, events::Events, resets::Resets, spare::REREAD};
+use super::{Controller, busy, events::Events, resets::Resets, slow, spare::REREAD};
 use crate::{
     api::{Api, Call},
     datapath::forward_log,
@@ -43,6 +43,7 @@ impl Controller {
         let mut signals = Signals::new()?;
         let mut events = Events::new(self.datapath.take_events()?)?;
         let mut resets = Resets::new();
+        let _slow = slow::Task::start(&mut self.datapath)?;
         let log = forward_log(&mut self.datapath)?;
         let mut log = pin!(async {
             log.await;

@@ -14,6 +14,7 @@ use super::{
     apply::GRACE,
     error::{answer, with_sources},
     maps::create_applied,
+    slow::{self, SlowRing},
     table,
 };
 use crate::plan::MAX_INTERFACES;
@@ -40,6 +41,8 @@ const NO_FRAME: [u8; 64] = [0; 64];
 pub struct LoadOptions {
     /// Sessions the flow table shall hold; a table taken over keeps its size.
     pub max_sessions: u32,
+    /// Datagrams in fragments that may be under way at a time; a table taken over keeps its size.
+    pub max_fragmented_datagrams: u32,
     /// Rare events to log, as `aya_log::Level` numbers; 0: none, at no cost.
     pub log_level: u8,
     /// Whether there shall be room for what resets at expiry need.
@@ -56,6 +59,7 @@ pub struct Datapath {
     /// Its maps.
     pub maps: Maps,
     events: Option<MapData>,
+    slow: Option<MapData>,
     /// The group of the flow table where ageing goes on.
     aged: u32,
     resets_at_expiry: bool,
@@ -85,6 +89,8 @@ impl Datapath {
         let hash = table::hash(flows.as_deref(), options.max_sessions)?;
         let groups = hash.groups as u32;
         let buckets = ports::buckets(groups);
+        let records = pins.map(|pins| pins.map(slow::NAME));
+        let fragments = slow::buckets_of(records.as_deref(), options.max_fragmented_datagrams)?;
         let mut loader = EbpfLoader::new();
         loader
             .map_max_entries(table::NAME, table::entries(options.max_sessions))
@@ -97,6 +103,8 @@ impl Datapath {
             .map_max_entries("BUSY", buckets)
             .map_max_entries("PORTS4", buckets * ports::BUCKET)
             .override_global("BUSY_BUCKETS", &buckets, true)
+            .map_max_entries(slow::NAME, fragments)
+            .override_global("FRAGMENT_BUCKETS", &fragments, true)
             .override_global("AYA_LOG_LEVEL", &options.log_level, false);
         if let Some(pins) = pins {
             for name in PINNED {
@@ -115,13 +123,14 @@ impl Datapath {
             Some(pins) => pinned_applied(&pins.map("APPLIED"))?,
             None => create_applied()?,
         };
-        let events = match object.take_map("EVENTS") {
+        let mut ring = |name| match object.take_map(name) {
             Some(Map::RingBuf(data)) => Some(data),
             _ => None,
         };
+        let (events, slow) = (ring("EVENTS"), ring("SLOW"));
         let maps = Maps::of_object(&mut object, applied)?;
         table::remember(&maps.flows, &hash)?;
-        Ok(Self { object, maps, events, aged: 0, resets_at_expiry: options.resets_at_expiry })
+        Ok(Self { object, maps, events, slow, aged: 0, resets_at_expiry: options.resets_at_expiry })
     }
 
     /// Whether it has room for what resets at expiry need.
@@ -135,9 +144,15 @@ impl Datapath {
     /// # Errors
     /// [`DatapathError::Map`] if they are taken or missing.
     pub fn take_events(&mut self) -> Result<EventRing, DatapathError> {
-        let problem = |problem: String| DatapathError::Map { name: "EVENTS", problem };
-        let data = self.events.take().ok_or_else(|| problem("is already read elsewhere".into()))?;
-        RingBuf::try_from(Map::RingBuf(data)).map_err(|error| problem(error.to_string()))
+        open_ring("EVENTS", self.events.take())
+    }
+
+    /// The packets that the data plane leaves to the controller; the first caller gets them.
+    ///
+    /// # Errors
+    /// [`DatapathError::Map`] if they are taken or missing.
+    pub fn take_slow(&mut self) -> Result<SlowRing, DatapathError> {
+        open_ring("SLOW", self.slow.take())
     }
 
     /// Ages the whole table at once, `ahead` ticks later than now; with `withdrawn`, sessions whose Elastic IP is no
@@ -265,6 +280,12 @@ impl Datapath {
     }
 }
 
+fn open_ring(name: &'static str, data: Option<MapData>) -> Result<RingBuf<MapData>, DatapathError> {
+    let problem = |problem: String| DatapathError::Map { name, problem };
+    let data = data.ok_or_else(|| problem("is already read elsewhere".into()))?;
+    RingBuf::try_from(Map::RingBuf(data)).map_err(|error| problem(error.to_string()))
+}
+
 /// `struct xdp_md` with the length of the frame's first buffer and the interface.
 pub(super) fn context(length: usize, ingress: u32) -> [u8; 24] {
     let mut context = [0; 24];
@@ -309,8 +330,8 @@ fn pinned_applied(path: &Path) -> Result<MapData, DatapathError> {
     Ok(applied)
 }
 
-/// The maps of the object that are pinned; the scratch buffer, the logs and what resets at expiry need belong to one load.
-const PINNED: [&str; 36] = [
+/// The maps of the object that are pinned; the scratch buffers, the logs and what resets at expiry need belong to one load.
+const PINNED: [&str; 39] = [
     table::NAME,
     "GENERATION",
     "CONFIG",
@@ -347,4 +368,7 @@ const PINNED: [&str; 36] = [
     "ALLOWANCE",
     "UNANSWERED",
     "IDENTIFICATIONS",
+    "FRAGMENTS",
+    "SLOW",
+    "SLOW_COUNTS",
 ];

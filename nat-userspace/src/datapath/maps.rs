@@ -14,6 +14,7 @@ use nat_common::{
     counter::{Counters, PerCpu},
     drop::{DropReason, DropSample},
     flow::{FlowKey4, raw},
+    fragment::Bucket4,
     host::{Limits, Record},
     nacl::{self, NaclList, PortRanges},
     neighbour::Neighbour,
@@ -21,6 +22,7 @@ use nat_common::{
     ports::{Bucket, PortMap4},
     route::{Prefix, Subnet, Target},
     rss::Rss,
+    slow,
     table::FlowGroup4,
 };
 
@@ -70,6 +72,10 @@ pub struct Maps {
     pub(super) drops: PerCpuArray<MapData, u64>,
     pub(super) samples: Array<MapData, DropSample>,
     pub(super) unanswered: HashMap<MapData, Neighbour, u32>,
+    pub(super) fragments: MapData,
+    pub(super) slow_counts: Array<MapData, slow::Counts>,
+    /// `GENERATION`, `CONFIG` and `SLOW_COUNTS` once more, for who works beside these handles.
+    pub(super) shared: [MapData; 3],
     pub(super) applied: Array<MapData, Page>,
 }
 
@@ -129,6 +135,11 @@ pub(super) fn again(map: &MapData, name: &'static str) -> Result<MapData, Datapa
     MapData::from_id(info.id()).map_err(DatapathError::access("open", name))
 }
 
+/// Another handle of the same array.
+pub(super) fn array<T: Pod>(map: &MapData, name: &'static str) -> Result<Array<MapData, T>, DatapathError> {
+    Array::try_from(Map::Array(again(map, name)?)).map_err(DatapathError::access("open", name))
+}
+
 #[expect(
     clippy::wildcard_enum_match_arm,
     reason = "the object is compiled with this crate and has these kinds"
@@ -173,13 +184,17 @@ impl Maps {
             };
         }
         type Trie = aya::maps::lpm_trie::Key<Prefix>;
+        let shared = [
+            source.open_data("GENERATION", size_of::<u32>(), size_of::<u32>())?,
+            source.open_data("CONFIG", size_of::<u32>(), size_of::<Config>())?,
+            source.open_data("SLOW_COUNTS", size_of::<u32>(), size_of::<slow::Counts>())?,
+        ];
         let all_interfaces = source.open_data("INTERFACES", size_of::<u32>(), size_of::<Interface>())?;
         Ok(Self {
             flows: source.open_data(table::NAME, size_of::<u32>(), size_of::<FlowGroup4>())?,
-            generation: open!("GENERATION", u32, u32),
-            config: open!("CONFIG", u32, Config),
-            interfaces: Array::try_from(Map::Array(again(&all_interfaces, "INTERFACES")?))
-                .map_err(DatapathError::access("open", "INTERFACES"))?,
+            generation: array(&shared[0], "GENERATION")?,
+            config: array(&shared[1], "CONFIG")?,
+            interfaces: array(&all_interfaces, "INTERFACES")?,
             all_interfaces,
             devices: source.open("DEVICES", size_of::<u32>(), size_of::<bpf_devmap_val>())?,
             vlans: open!("VLANS", VlanKey, u32),
@@ -210,6 +225,9 @@ impl Maps {
             drops: open!("DROPS", u32, u64),
             samples: open!("SAMPLES", u32, DropSample),
             unanswered: open!("UNANSWERED", Neighbour, u32),
+            fragments: source.open_data("FRAGMENTS", size_of::<u32>(), size_of::<Bucket4>())?,
+            slow_counts: array(&shared[2], "SLOW_COUNTS")?,
+            shared,
             applied: match applied {
                 Some(applied) => {
                     Array::try_from(Map::Array(applied)).map_err(DatapathError::access("open", "APPLIED"))?
@@ -236,6 +254,14 @@ impl Maps {
         let mut sum = Counters::default();
         values.iter().for_each(|value| sum.add(&value.counters));
         Ok(sum)
+    }
+
+    /// What the controller has made of the packets that the data plane left to it.
+    ///
+    /// # Errors
+    /// [`DatapathError::Access`] if the kernel refuses.
+    pub fn slow_counts(&self) -> Result<slow::Counts, DatapathError> {
+        self.slow_counts.get(&0, 0).map_err(DatapathError::access("read", "SLOW_COUNTS"))
     }
 
     /// Packets refused for `reason`, all CPUs together.

@@ -22,6 +22,7 @@ mod qdisc;
 mod queue;
 mod rig;
 mod sessions;
+mod slow;
 mod table;
 
 pub use applied::{Applied, AppliedInterface, LiveChanges};
@@ -38,3 +39,4 @@ pub use pins::{Lock, Pins};
 pub use queue::QueueDriver;
 pub use rig::{LINES, Link, Redirect, Rig, map_memory};
 pub use sessions::{Flow, Mapping, Session, milliseconds, now};
+pub use slow::{SlowMaps, SlowRing, packet_of};

@@ -6,7 +6,7 @@ use aya::maps::{Array, Map, MapData};
 use bytemuck::{Zeroable, bytes_of, bytes_of_mut};
 use nat_common::{
     flow::{FlowEntry4, FlowKey4, holds_flow},
-    table::{FlowGroup4, FlowHash, GROUP_ENTRIES, MAX_PROBES, Probe},
+    table::{FlowGroup4, FlowHash, GROUP_ENTRIES, MAX_PROBES, Probe, Secret},
 };
 
 use super::{DatapathError, Maps, maps::again, memory::Memory};
@@ -115,6 +115,11 @@ impl Mapping {
         // SAFETY: the last group holds the hash, which nobody changes while programs use the table.
         let hash = unsafe { memory.value::<FlowGroup4>(groups as usize).cast::<FlowHash>().read_volatile() };
         Ok(Self { memory, groups, hash })
+    }
+
+    /// The secret of its hash.
+    pub(super) const fn secret(&self) -> Secret {
+        self.hash.secret
     }
 
     /// Groups of the table.

@@ -346,14 +346,25 @@ fn limits(config: &Config) -> map::Config {
             IdleReset::OnSend => map::Config::RESETS_ON_SEND,
             IdleReset::AtExpiry => map::Config::AT_EXPIRY,
         },
+        flags: match config.fragments {
+            config::Fragments::Translate => 0,
+            config::Fragments::Aws => map::Config::UDP_FRAGMENTS_ALONE,
+        },
     }
 }
 
 /// The idle timeouts as the data plane counts them, in ticks.
 #[must_use]
 pub fn timeouts(seconds: &config::Timeouts) -> map::Timeouts {
-    let config::Timeouts { tcp_established, tcp_transitory, tcp_closing, udp, icmp, inbound_refresh } =
-        *seconds;
+    let config::Timeouts {
+        tcp_established,
+        tcp_transitory,
+        tcp_closing,
+        udp,
+        icmp,
+        inbound_refresh,
+        fragments,
+    } = *seconds;
     map::Timeouts {
         tcp_established: ticks_from_seconds(tcp_established),
         tcp_transitory: ticks_from_seconds(tcp_transitory),
@@ -361,6 +372,7 @@ pub fn timeouts(seconds: &config::Timeouts) -> map::Timeouts {
         udp: ticks_from_seconds(udp),
         icmp: ticks_from_seconds(icmp),
         outbound_alone: (!inbound_refresh).into(),
+        fragments: ticks_from_seconds(fragments),
     }
 }
 

@@ -2,14 +2,13 @@
 
 use std::fmt;
 
-use nat_common::counter::Counters;
 use prometheus_client::{
     encoding::text::encode,
     metrics::{counter::ConstCounter, family::Family, gauge::Gauge},
     registry::Registry,
 };
 
-use super::{DestinationReport, DropReading, ElasticIpReport, StatusReport};
+use super::{DestinationReport, DropReading, ElasticIpReport, StatusReport, counter_descriptions};
 
 /// What [`metrics`] tells of.
 #[derive(Clone, Copy, Debug)]
@@ -33,7 +32,7 @@ type Labels = Vec<(&'static str, String)>;
 pub fn metrics(measured: &Measured<'_>) -> Result<String, fmt::Error> {
     let mut registry = Registry::with_prefix("natgw");
     let Measured { status, elastic_ips, busiest, drops } = *measured;
-    for ((name, value), help) in status.counters.iter().zip(Counters::DESCRIPTIONS) {
+    for ((name, value), help) in status.counters.iter().zip(counter_descriptions()) {
         registry.register(*name, help.trim_end_matches('.'), ConstCounter::new(*value));
     }
     gauge(&mut registry, "sessions", "Sessions that are open", status.sessions);
@@ -112,7 +111,7 @@ fn as_gauge(value: u64) -> i64 {
 
 #[cfg(test)]
 mod tests {
-    use nat_common::drop::DropReason;
+    use nat_common::{counter::Counters, drop::DropReason, slow};
 
     use super::*;
     use crate::report::{Observation, busiest, elastic_ips, sample, status};
@@ -129,6 +128,7 @@ mod tests {
             max_sessions: 10,
             flows: 4,
             counters: Counters { outbound_packets: 7, ..Counters::default() },
+            slow: slow::Counts { divided: 9, ..slow::Counts::default() },
             drops: 3,
         };
         let drops = [DropReading { reason: DropReason::NoSession, packets: 3, recent: 0, sample: None }];
@@ -142,6 +142,7 @@ mod tests {
         for line in [
             "# TYPE natgw_outbound_packets counter",
             "natgw_outbound_packets_total 7",
+            "natgw_packets_divided_total 9",
             "natgw_sessions 2",
             "natgw_max_sessions 10",
             "natgw_drops_total{reason=\"no_session\"} 3",

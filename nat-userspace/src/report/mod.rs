@@ -23,7 +23,8 @@ pub use metrics::{Measured, metrics};
 pub use nacl::{LAST_RULE, NaclDirection, RuleReport, rules};
 pub use route::{RouteReport, RouteState, routes};
 pub use status::{
-    Controller, ElasticIpUse, FlowTable, GatewayReport, InterfaceReport, Observation, StatusReport, status,
+    Controller, ElasticIpUse, FlowTable, GatewayReport, InterfaceReport, Observation, StatusReport,
+    counter_descriptions, status,
 };
 
 pub use who::{HeldBy, PortHolder, who};

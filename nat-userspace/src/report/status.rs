@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use nat_common::counter::Counters;
+use nat_common::{counter::Counters, slow};
 use serde::{Serialize, Serializer};
 
 use super::{DestinationReport, ElasticIpReport, ElasticIpState, busiest, elastic_ips};
@@ -26,6 +26,8 @@ pub struct Observation<'a> {
     pub flows: u64,
     /// What the data plane counted.
     pub counters: Counters,
+    /// What the controller has made of packets left to it.
+    pub slow: slow::Counts,
     /// Packets dropped, for whatever reason.
     pub drops: u64,
 }
@@ -45,7 +47,7 @@ pub struct StatusReport<'a> {
     pub interfaces: Vec<InterfaceReport<'a>>,
     /// The NAT gateways.
     pub nat_gateways: Vec<GatewayReport<'a>>,
-    /// Every counter of the data plane by its name; they only ever grow.
+    /// Every counter by its name; they only ever grow.
     #[serde(serialize_with = "as_object")]
     pub counters: Vec<(&'static str, u64)>,
     /// Packets dropped, for whatever reason.
@@ -150,11 +152,21 @@ pub fn status<'a>(applied: &'a Applied, seen: &Observation<'_>) -> StatusReport<
         max_sessions: seen.max_sessions,
         interfaces: applied.interfaces.iter().map(InterfaceReport::of).collect(),
         nat_gateways: gateways.collect(),
-        counters: Counters::NAMES.iter().copied().zip(seen.counters.values()).collect(),
+        counters: counters(seen),
         drops_total: seen.drops,
         busiest_destinations: busiest(applied, seen.sessions).into_iter().take(BUSIEST).collect(),
         flow_table: FlowTable { used: seen.flows, capacity: 2 * u64::from(seen.max_sessions) },
     }
+}
+
+fn counters(seen: &Observation<'_>) -> Vec<(&'static str, u64)> {
+    let of_data_plane = Counters::NAMES.iter().copied().zip(seen.counters.values());
+    of_data_plane.chain(slow::Counts::NAMES.into_iter().zip(seen.slow.values())).collect()
+}
+
+/// One line for people for each of the counters, in their order.
+pub fn counter_descriptions() -> impl Iterator<Item = &'static str> {
+    Counters::DESCRIPTIONS.iter().copied().chain(slow::Counts::DESCRIPTIONS)
 }
 
 fn in_use(report: &ElasticIpReport<'_>) -> ElasticIpUse {
@@ -182,6 +194,7 @@ mod tests {
             max_sessions: 262_144,
             flows: 2 * sessions.len() as u64,
             counters: Counters { outbound_packets: 7, dropped_bytes: 60, ..Counters::default() },
+            slow: slow::Counts { released: 5, ..slow::Counts::default() },
             drops: 1,
         }
     }
@@ -195,7 +208,8 @@ mod tests {
         let sessions = [session(1, 5_000), session(2, 5_001)];
         let mut value = serde_json::to_value(status(&applied, &observation(&sessions))).unwrap();
         let Value::Object(counters) = value["counters"].take() else { panic!("counters are an object") };
-        assert_eq!(counters.len(), Counters::NAMES.len());
+        assert_eq!(counters.len(), Counters::NAMES.len() + slow::Counts::NAMES.len());
+        assert_eq!(counters["fragments_released"], 5);
         assert_eq!((&counters["outbound_packets"], &counters["dropped_bytes"]), (&json!(7), &json!(60)));
         assert_eq!(
             value,

@@ -81,7 +81,12 @@ impl Filling {
         let limits = "[gateway]\nmax_sessions = 131072\n[timeouts]\ntcp_closing = 1\n".into();
         let layout = Layout { limits, ..Layout::with_ports("1024-65535") };
         let rig = Rig::pinned(&layout, &pins);
-        let options = LoadOptions { max_sessions: 0, log_level: 0, resets_at_expiry: false };
+        let options = LoadOptions {
+            max_sessions: 0,
+            max_fragmented_datagrams: 16_384,
+            log_level: 0,
+            resets_at_expiry: false,
+        };
         let interface = rig.index(Side::Internal.device());
         let mut filling = Self { rig, processors: Vec::new(), interface, pins, used: 0 };
         for _ in 0..processors {

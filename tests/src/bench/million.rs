@@ -32,7 +32,12 @@ pub fn measure(rig: &mut Rig, core: &Core) -> Result<Figures> {
     let natgw = gateway.natgw().context("natgw is no gateway")?;
     let pins = Pins::new(natgw.pins());
     // A second handle on the pinned state, as a restarted controller has it.
-    let options = LoadOptions { max_sessions: 0, log_level: 0, resets_at_expiry: false };
+    let options = LoadOptions {
+        max_sessions: 0,
+        max_fragmented_datagrams: 16_384,
+        log_level: 0,
+        resets_at_expiry: false,
+    };
     let mut datapath = Datapath::pinned(&options, &pins)?;
     let (bytes, from_the_start) = map_memory(&pins.map("FLOWS4"))?;
     let sessions = if from_the_start { datapath.maps.max_sessions()? } else { SESSIONS };

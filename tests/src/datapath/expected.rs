@@ -87,6 +87,19 @@ pub fn dropped(reason: DropReason) -> Expected {
     }
 }
 
+/// The fragment waits in the controller for its first one, as it came.
+#[must_use]
+pub fn held() -> Expected {
+    let counters = Some(("held_packets", "held_bytes"));
+    Expected { packet_counter: counters, ..dropped(DropReason::Martian) }.without_reason()
+}
+
+/// What would have left so is left to the controller as it came, to be fragmented, and counts as gone.
+#[must_use]
+pub fn divided(expected: Expected) -> Expected {
+    Expected { verdict: Verdict::Drop, frame: None, ..expected }
+}
+
 fn forwarded(frame: impl Into<Vec<u8>>, counters: (&'static str, &'static str)) -> Expected {
     Expected {
         frame: Some(frame.into()),
@@ -156,6 +169,13 @@ impl Expected {
     #[must_use]
     pub fn moves(mut self, counter: &'static str, by: u64) -> Self {
         self.moves.push((counter, by));
+        self
+    }
+
+    /// A counter does not move after all.
+    #[must_use]
+    pub fn without(mut self, counter: &'static str) -> Self {
+        self.moves.retain(|(name, _)| *name != counter);
         self
     }
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use nat_userspace::config::Config;
+use nat_userspace::{config::{Config, IdleReset}, datapath::LoadOptions};
 
 /// A configuration by its parts, each of them TOML. The standard one allows everything, and its Elastic IP has a
 /// single port, so that a test knows the translated packet before it is sent.
@@ -111,14 +111,13 @@ impl Layout {
         Self { subnets, ..Self::default() }
     }
 
-    /// Room for so many sessions. The default would take longer to allocate than most tests run.
-    #[must_use]
-    pub fn room(&self) -> u32 {
+    /// How the data plane is loaded. The default room for sessions would take longer to allocate than most tests run.
+    pub(super) fn load_options(&self) -> LoadOptions {
         const DEFAULT: u32 = 262_144;
-        match self.config().max_sessions {
-            DEFAULT => 16_384,
-            asked => asked,
-        }
+        let Config { max_sessions, max_fragmented_datagrams, idle_reset, .. } = self.config();
+        let max_sessions = if max_sessions == DEFAULT { 16_384 } else { max_sessions };
+        let resets_at_expiry = idle_reset == IdleReset::AtExpiry;
+        LoadOptions { max_sessions, max_fragmented_datagrams, log_level: 0, resets_at_expiry }
     }
 
     /// The configuration.

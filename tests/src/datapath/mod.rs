@@ -7,15 +7,20 @@
 mod dump;
 mod events;
 mod expected;
+mod fragments;
 mod layout;
 mod machine;
 mod network;
 mod packet;
 mod rig;
 mod session;
+mod slow;
 mod state;
 
-pub use expected::{Expected, dropped, hairpin, inbound, local, outbound, refused, replied, stack};
+pub use expected::{
+    Expected, divided, dropped, hairpin, held, inbound, local, outbound, refused, replied, stack,
+};
+pub use fragments::{fragment, fragments};
 pub use layout::Layout;
 pub use network::{
     ELASTIC_IP, EXTERNAL_ADDRESS, HOST, HOST_B, HOST_VLAN, INTERNAL_ADDRESS, INTERNAL_B_ADDRESS,
@@ -29,7 +34,7 @@ pub use packet::{
 pub use rig::{Hook, Outcome, Rig, Verdict};
 pub use state::State;
 
-pub use nat_common::drop::DropReason;
+pub use nat_common::{drop::DropReason, flow::address};
 
 /// TCP header flags (RFC 9293 §3.1).
 pub mod flags {

@@ -8,7 +8,6 @@ use nat_common::{
     flow::address,
 };
 use nat_userspace::{
-    config::IdleReset,
     datapath::{Block, Datapath, LoadOptions, Pins, QueueDriver, Session},
     host::{HostFacts, HostRss, enable_fib_lookup},
     plan::{self, Plan},
@@ -21,6 +20,7 @@ use super::{
     layout::Layout,
     machine::{read_facts, stay_on_this_cpu},
     network::{self, Network, Side},
+    slow::Handed,
     state::State,
 };
 
@@ -103,6 +103,7 @@ pub struct Rig {
     facts: HostFacts,
     indexes: HashMap<&'static str, u32>,
     events: Events,
+    pub(super) handed: Handed,
     case: String,
     linear: usize,
 }
@@ -126,7 +127,7 @@ impl Rig {
     /// If the kernel refuses anything.
     #[must_use]
     pub fn on(network: Network, layout: &Layout) -> Self {
-        let mut rig = Self::load(network, layout, None);
+        let mut rig = Self::load(network, &layout.load_options(), None);
         rig.apply(layout);
         rig
     }
@@ -137,7 +138,7 @@ impl Rig {
     /// If the kernel refuses anything.
     #[must_use]
     pub fn pinned(layout: &Layout, pins: &Pins) -> Self {
-        let mut rig = Self::load(Network::default(), layout, Some(pins));
+        let mut rig = Self::load(Network::default(), &layout.load_options(), Some(pins));
         rig.apply(layout);
         rig
     }
@@ -145,30 +146,30 @@ impl Rig {
     /// A two-armed gateway that was never given a configuration.
     #[must_use]
     pub fn unconfigured() -> Self {
-        Self::load(Network::default(), &Layout::with_limits("[gateway]\nmax_sessions = 1024\n"), None)
+        let layout = Layout::with_limits("[gateway]\nmax_sessions = 1024\nmax_fragmented_datagrams = 64\n");
+        Self::load(Network::default(), &layout.load_options(), None)
     }
 
-    fn load(network: Network, layout: &Layout, pins: Option<&Pins>) -> Self {
-        let resets_at_expiry = layout.config().idle_reset == IdleReset::AtExpiry;
-        let max_sessions = layout.room();
+    fn load(network: Network, options: &LoadOptions, pins: Option<&Pins>) -> Self {
         stay_on_this_cpu();
         network.build();
         enable_fib_lookup().expect("/proc/sys is writable");
         let facts = read_facts();
-        let options = LoadOptions { max_sessions, log_level: 0, resets_at_expiry };
         let datapath = match pins {
-            Some(pins) => Datapath::pinned(&options, pins),
-            None => Datapath::private(&options),
+            Some(pins) => Datapath::pinned(options, pins),
+            None => Datapath::private(options),
         };
         let mut datapath = datapath.expect("the data plane loads");
         datapath.maps.set_locals(&plan::locals(&facts)).expect("LOCALS can be written");
         let events = Events::new(datapath.take_events().expect("nobody else reads the events"));
+        let handed = Handed::by(&mut datapath);
         Self {
             datapath,
             queues: None,
             facts,
             indexes: HashMap::new(),
             events,
+            handed,
             case: String::new(),
             linear: usize::MAX,
         }
@@ -339,8 +340,7 @@ impl Rig {
         missing.map(|event| (event.ifindex, address(event.address))).collect()
     }
 
-    /// The blocks of ports that the data plane has told of since events were last
-    /// asked for.
+    /// The blocks of ports that the data plane has told of since events were last asked for.
     pub fn lent_blocks(&mut self) -> Vec<Block> {
         self.events.take().iter().map(Block::of_event).collect()
     }

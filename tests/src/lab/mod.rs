@@ -20,6 +20,7 @@ pub mod namespace;
 pub mod natgw;
 pub mod nginx;
 pub mod process;
+pub mod raw;
 pub mod settings;
 pub mod stream;
 pub mod sweep;

@@ -10,6 +10,7 @@ mod connection;
 mod expire;
 mod flow;
 mod forward;
+mod fragment;
 mod hairpin;
 mod host;
 mod icmp;
@@ -31,6 +32,7 @@ mod route;
 mod router;
 mod rss;
 mod segment;
+mod slow;
 mod table;
 mod traffic;
 mod translate;
@@ -97,6 +99,7 @@ fn main() -> ExitCode {
         block::trials(),
         flow::trials(),
         forward::trials(),
+        fragment::trials(),
         host::trials(),
         hairpin::trials(),
         icmp::trials(),
@@ -117,6 +120,7 @@ fn main() -> ExitCode {
         router::trials(),
         rss::trials(),
         segment::trials(),
+        slow::trials(),
         table::trials(),
         translate::trials(),
         xdp::trials(),

@@ -12,7 +12,6 @@ super::tests![
     a_frame_shorter_than_its_packet_is_refused,
     an_ip_header_that_contradicts_itself_is_refused,
     a_wrong_ip_checksum_is_refused,
-    every_fragment_is_refused,
     a_transport_header_that_does_not_fit_its_packet_is_refused,
     a_tcp_header_length_that_does_not_fit_is_refused,
     a_udp_length_that_does_not_fit_is_refused,
@@ -102,22 +101,6 @@ fn a_wrong_ip_checksum_is_refused() {
         let mut cases: Vec<_> = [1, 4, 8, 9, 10, 11, 12, 19].map(|place| flipped(&packet, place)).into();
         cases.extend([1, 10, 12, 20, 23].map(|place| flipped(&options, place)));
         cases
-    });
-}
-
-fn every_fragment_is_refused() {
-    refuse(|side| {
-        let fragment = |name: &str, bits: u16| {
-            let frame = header(&sound(side), |ip| ip[6..8].copy_from_slice(&bits.to_be_bytes()));
-            (name.to_owned(), frame, Reason::Fragment)
-        };
-        vec![
-            fragment("the first", 0x2000),
-            fragment("one in the middle", 0x2001),
-            fragment("the last", 0x0010),
-            fragment("the farthest", 0x1fff),
-            fragment("one that must not be fragmented", 0x6000),
-        ]
     });
 }
 

@@ -19,7 +19,6 @@ super::tests![
     too_big_from_outside_is_answered_with_the_internal_mtu,
     too_big_between_subnets_is_answered_with_the_mtu,
     a_route_with_an_mtu_of_its_own_is_heeded,
-    too_big_but_to_be_fragmented_is_refused,
     answers_are_limited_in_a_second,
     an_answer_limit_of_zero_means_none,
     what_may_not_pass_is_refused_and_not_answered,
@@ -141,16 +140,6 @@ fn a_route_with_an_mtu_of_its_own_is_heeded() {
     rig.expect(Internal, &exceeds, too_big(&exceeds, INTERNAL_ADDRESS, 1_200));
 }
 
-fn too_big_but_to_be_fragmented_is_refused() {
-    let mut rig = Rig::on(Network::TwoArmed { external_mtu: 1_300 }, &Layout::default());
-    let divisible = |packet: Packet| packet.with(|packet| packet.ip.dont_fragment = false);
-    let exceeds = divisible(udp(HOST, 5000, REMOTE, 53).payload(&[5; 1_273]));
-    rig.expect(Internal, &exceeds, dropped(Reason::TooBig).moves("hop_lookups", 1));
-    let leaving = rig.open(&divisible(udp(HOST, 5000, REMOTE, 53)));
-    assert!(!leaving.ip.dont_fragment);
-    rig.expect(Internal, &exceeds, dropped(Reason::TooBig).moves("hop_lookups", 1));
-}
-
 fn answers_are_limited_in_a_second() {
     let mut rig = Rig::with(&Layout::with_limits("[gateway]\nicmp_errors_per_second = 3\n"));
     let probe = udp(HOST, 5000, REMOTE, 33_434).ttl(1).frame();
@@ -180,6 +169,4 @@ fn what_may_not_pass_is_refused_and_not_answered() {
     rig.expect(External, &tcp(REMOTE, 53, HOST, PORT, ACK).ttl(1), dropped(Reason::NotForGateway));
     let group = udp(HOST, 5000, REMOTE, 53).ttl(1).with(|packet| packet.macs[0] = [0xff; 6]);
     rig.expect(Internal, &group, dropped(Reason::LinkBroadcast));
-    let fragment = udp(HOST, 5000, REMOTE, 53).ttl(1).with(|packet| packet.ip.more_fragments = true);
-    rig.expect(Internal, &fragment, dropped(Reason::Fragment));
 }

@@ -40,7 +40,12 @@ impl Drop for OwnPins {
 
 /// A program for each of two processors, all of them on the pinned state.
 fn processors(pins: &Pins) -> [Datapath; 2] {
-    let options = LoadOptions { max_sessions: 0, log_level: 0, resets_at_expiry: false };
+    let options = LoadOptions {
+        max_sessions: 0,
+        max_fragmented_datagrams: 16_384,
+        log_level: 0,
+        resets_at_expiry: false,
+    };
     [0, 1].map(|_| Datapath::pinned(&options, pins).expect("the data plane loads"))
 }
 

@@ -12,6 +12,7 @@ mod discovery;
 mod drain;
 mod errors;
 mod fairness;
+mod fragments;
 mod invariants;
 mod measuring;
 mod offloads;
@@ -83,6 +84,7 @@ fn main() {
         reach::scenarios(),
         errors::scenarios(),
         fairness::scenarios(),
+        fragments::scenarios(),
         bulk::scenarios(),
         offloads::scenarios(),
         clsact::scenarios(),

@@ -24,12 +24,13 @@ fn write(out: &mut String, config: &Config) -> fmt::Result {
     let timeouts = &config.timeouts;
     writeln!(
         out,
-        "idle timeouts: tcp {} s established, {} s transitory, {} s closing; udp {} s; icmp {} s{}{}",
+        "idle timeouts: tcp {} s established, {} s transitory, {} s closing; udp {} s; icmp {} s; fragments {} s{}{}",
         timeouts.tcp_established,
         timeouts.tcp_transitory,
         timeouts.tcp_closing,
         timeouts.udp,
         timeouts.icmp,
+        timeouts.fragments,
         if timeouts.inbound_refresh { "" } else { "; inbound packets refresh neither udp nor icmp" },
         match config.idle_reset {
             IdleReset::OnSend => "",

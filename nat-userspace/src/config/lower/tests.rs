@@ -1,7 +1,7 @@
 use std::path::Path;
 
 use super::*;
-use crate::config::{IcmpMatch, IdleReset, Protocol};
+use crate::config::{Fragments, IcmpMatch, IdleReset, Protocol};
 
 fn read(text: &str) -> Config {
     Config::from_toml(text, Path::new("gw.toml")).unwrap()
@@ -240,6 +240,27 @@ fn a_rule_number_beyond_1_to_32766_is_refused() {
         assert!(message.ends_with("rule number is out of range; write 1 to 32766"), "{message}");
     }
     read(&rule("rule = 32766, protocol = \"all\", cidr = \"0.0.0.0/0\""));
+}
+
+#[test]
+fn fragments_are_translated_unless_aws_is_to_be_followed() {
+    let bare = read("");
+    assert_eq!(
+        (bare.fragments, bare.max_fragmented_datagrams, bare.timeouts.fragments),
+        (Fragments::Translate, 16_384, 2)
+    );
+    let config = read(
+        "[gateway]\nfragments = \"aws\"\nmax_fragmented_datagrams = 64\n[timeouts]\nfragments = \"30s\"\n",
+    );
+    assert_eq!(
+        (config.fragments, config.max_fragmented_datagrams, config.timeouts.fragments),
+        (Fragments::Aws, 64, 30)
+    );
+    assert!(
+        refusal("[gateway]\nmax_fragmented_datagrams = 63\n")
+            .contains("max_fragmented_datagrams 63 is out of range; write 64 to 1048576")
+    );
+    assert!(refusal("[gateway]\nfragments = \"drop\"\n").contains("aws"));
 }
 
 #[test]
