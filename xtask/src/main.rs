@@ -4,6 +4,7 @@ mod bench;
 mod build;
 mod demo;
 mod docs;
+mod fuzz;
 mod lint;
 mod markdown;
 mod rules;
@@ -44,6 +45,9 @@ enum Task {
     /// Compare natgw with the kernel's NAT, other gateways and this machine's limits
     #[command(disable_help_flag = true)]
     Bench(bench::Options),
+    /// Compare the data plane with a model of a NAT, by random packets
+    #[command(disable_help_flag = true)]
+    Fuzz(fuzz::Options),
     /// Run natgw in a lab of network namespaces and show what it does
     Demo,
     /// Check format, lints, architecture rules and docs
@@ -63,6 +67,7 @@ fn main() -> ExitCode {
         Task::Build { release } => build::default_members(release).map(|()| ExitCode::SUCCESS),
         Task::Test(options) => test::run(&options),
         Task::Bench(options) => bench::run(&options),
+        Task::Fuzz(options) => fuzz::run(&options),
         Task::Demo => demo::run(),
         Task::Lint => lint::run(),
         Task::Docs { check: true } => docs::check(),

@@ -14,6 +14,7 @@ mod packet;
 mod rig;
 mod session;
 mod state;
+mod time;
 
 pub use expected::{Expected, dropped, hairpin, inbound, local, outbound, refused, replied, stack};
 pub use layout::Layout;
@@ -26,7 +27,7 @@ pub use packet::{
     Body, Packet, checksum, echo_reply, echo_request, fix_ip_checksum, icmp_error, tcp, timestamp_request,
     udp,
 };
-pub use rig::{Hook, Outcome, Rig, Verdict};
+pub use rig::{Hook, Outcome, Rig, Verdict, addressed};
 pub use state::State;
 
 pub use nat_common::drop::DropReason;

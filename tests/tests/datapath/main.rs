@@ -10,6 +10,7 @@ mod connection;
 mod expire;
 mod flow;
 mod forward;
+mod fuzz;
 mod hairpin;
 mod host;
 mod icmp;
@@ -97,6 +98,7 @@ fn main() -> ExitCode {
         block::trials(),
         flow::trials(),
         forward::trials(),
+        fuzz::trials(),
         host::trials(),
         hairpin::trials(),
         icmp::trials(),
