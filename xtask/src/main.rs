@@ -2,11 +2,13 @@
 
 mod bench;
 mod build;
+mod compliance;
 mod demo;
 mod docs;
 mod fuzz;
 mod lint;
 mod markdown;
+mod results;
 mod rules;
 mod run;
 mod setup;
@@ -52,6 +54,8 @@ enum Task {
     Demo,
     /// Check format, lints, architecture rules and docs
     Lint,
+    /// Write COMPLIANCE.md from its table and from what the tests last came to
+    Compliance,
     /// Regenerate the generated parts of the docs
     Docs {
         /// Change nothing; exit status 1 if a file is out of date
@@ -70,6 +74,7 @@ fn main() -> ExitCode {
         Task::Fuzz(options) => fuzz::run(&options),
         Task::Demo => demo::run(),
         Task::Lint => lint::run(),
+        Task::Compliance => compliance::write().map(|()| ExitCode::SUCCESS),
         Task::Docs { check: true } => docs::check(),
         Task::Docs { check: false } => docs::write().map(|()| ExitCode::SUCCESS),
     };

@@ -53,7 +53,7 @@ impl Configuration {
     /// As natgw is told.
     #[must_use]
     pub fn layout(self) -> Layout {
-        let plain = Layout::with_elastic_ips(self.elastic_ips(), "40000-40004");
+        let plain = Layout::with_elastic_ips(self.elastic_ips(), "40000-40002");
         let plain = Layout { limits: LIMITS.into(), routes: ROUTES.into(), ..plain };
         if self != Self::Guarded {
             return plain;
@@ -65,7 +65,7 @@ impl Configuration {
         );
         let public = nacl(
             "public",
-            r#"{ rule = 1, action = "deny", protocol = "udp", cidr = "0.0.0.0/0", ports = "40002-40003" }"#,
+            r#"{ rule = 1, action = "deny", protocol = "udp", cidr = "0.0.0.0/0", ports = "40002" }"#,
             r#"{ rule = 1, action = "deny", protocol = "icmp", cidr = "192.0.2.11/32" }"#,
         );
         let with_private = Layout::with_private_nacl("", "").subnets;
@@ -86,12 +86,12 @@ impl Configuration {
             outbound: vec![deny(Some(17), (REMOTE, 32), (53, 53)), allow()],
         };
         let public = Acl {
-            inbound: vec![deny(Some(17), (Ipv4Addr::UNSPECIFIED, 0), (40_002, 40_003)), allow()],
+            inbound: vec![deny(Some(17), (Ipv4Addr::UNSPECIFIED, 0), (40_002, 40_002)), allow()],
             outbound: vec![deny(Some(1), (REMOTE_2, 32), (0, 65_535)), allow()],
         };
         let subnet = |third, side, acl| Subnet { network: (Ipv4Addr::new(10, 0, third, 0), 24), side, acl };
         let single = self == Self::Single;
-        let lent = |address| ElasticIp { address, ports: (40_000, 40_004) };
+        let lent = |address| ElasticIp { address, ports: (40_000, 40_002) };
         World {
             subnets: vec![
                 subnet(1, Side::Internal, guarded.then_some(private)),

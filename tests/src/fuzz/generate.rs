@@ -32,6 +32,9 @@ const ODD: [Ipv4Addr; 12] = [
     NEIGHBOUR,
 ];
 
+/// How many talk at once.
+const RECENT: usize = 40;
+
 /// Somebody talks to somebody.
 #[derive(Clone, Copy)]
 struct Talk {
@@ -96,11 +99,11 @@ impl Source {
         let protocol = self.random.pick(&[6, 6, 17, 17, 1]);
         let host = self.random.pick(&[HOST, HOST, SECOND_HOST, SECOND_HOST, HOST_B, HOST_B, SILENT]);
         let port = 5_000 + self.random.below(8) as u16;
-        let address = self.random.pick(&[REMOTE, REMOTE, REMOTE, REMOTE_2]);
-        let remote_port = if protocol == 1 { 0 } else { self.random.pick(&[53, 443, 443, 40_000]) };
+        let address = self.random.pick(&[REMOTE, REMOTE, REMOTE, REMOTE, REMOTE_2]);
+        let remote_port = if protocol == 1 { 0 } else { self.random.pick(&[53, 443, 443, 443, 443, 40_000]) };
         let talk = Talk { protocol, internal: (host, port), remote: (address, remote_port) };
-        if self.recent.len() == 24 {
-            let place = self.random.below(24);
+        if self.recent.len() == RECENT {
+            let place = self.random.below(RECENT);
             self.recent.swap_remove(place);
         }
         self.recent.push(talk);
@@ -127,7 +130,7 @@ impl Source {
         let port = self.random.pick(&[talk.remote.1, talk.remote.1.wrapping_add(1), 53, 0]);
         let protocol = self.random.pick(&[talk.protocol, talk.protocol, 6, 17, 1]);
         let fixed = self.random.pick(&[ELASTIC_IP, SECOND_ELASTIC_IP, EXTERNAL_ADDRESS, talk.internal.0]);
-        let lent = 40_000 + self.random.below(6) as u16;
+        let lent = 40_000 + self.random.below(4) as u16;
         let to = if self.random.once_in(2) { talk.lent() } else { End::At(fixed, lent) };
         let outward = self.random.once_in(8);
         let body = self.body(protocol, outward);

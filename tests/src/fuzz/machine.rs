@@ -41,6 +41,8 @@ pub struct Machine {
     counters: BTreeMap<&'static str, u64>,
     drops: BTreeMap<&'static str, u64>,
     since_look: u32,
+    /// Counters and drop reasons that have moved, and how often.
+    pub reached: BTreeMap<&'static str, u64>,
     /// Packets that both were given.
     pub packets: u64,
 }
@@ -58,6 +60,7 @@ impl Machine {
             counters: BTreeMap::new(),
             drops: BTreeMap::new(),
             since_look: 0,
+            reached: BTreeMap::new(),
             packets: 0,
         };
         machine.recall();
@@ -159,6 +162,7 @@ impl Machine {
             problems += &counters;
         }
         if let Some(reason) = answer.reason {
+            *self.reached.entry(reason).or_insert(0) += 1;
             problems += &self.check_drops(reason);
         }
         if problems.is_empty() { Ok(()) } else { Err(explain(spec.arrives, &frame, &outcome, &answer, &problems)) }
@@ -174,6 +178,7 @@ impl Machine {
     fn count(&mut self, moved: &[(&'static str, u64)]) {
         for (name, by) in moved {
             *self.counters.entry(name).or_insert(0) += by;
+            *self.reached.entry(name).or_insert(0) += 1;
         }
     }
 

@@ -134,7 +134,10 @@ pub fn main() -> Result<ExitCode> {
         if arguments.hook.is_some_and(|only| only != name) {
             continue;
         }
-        let report = on_hook(hook, move || fuzz(&mut Machine::new(None), &options));
+        let (report, reached) = on_hook(hook, move || {
+            let mut machine = Machine::new(None);
+            (fuzz(&mut machine, &options), machine.reached)
+        });
         let rate = report.packets as f64 / report.took.as_secs_f64();
         let disagreements = u8::from(report.failure.is_some());
         println!(
@@ -144,6 +147,8 @@ pub fn main() -> Result<ExitCode> {
             options.seed,
             report.took.as_secs_f64()
         );
+        let reached: Vec<_> = reached.iter().map(|(name, times)| format!("{name} {times}")).collect();
+        println!("reached: {}", reached.join(", "));
         if let Some(failure) = report.failure {
             disagreed = true;
             let path = write(&arguments.regressions, label(name), &failure)?;

@@ -166,6 +166,8 @@ impl World {
         match destination {
             HOST | SECOND_HOST => Ok(Side::Internal),
             HOST_B => Ok(Side::InternalB),
+            // Whoever sends from the address of all is not answered.
+            broadcast if broadcast.octets()[3] == 255 => Err("unreachable"),
             _ => Err("no_neighbour"),
         }
     }

@@ -40,8 +40,8 @@ fn every_mistake_made_on_purpose_in_the_model_is_found() {
         machine.mistake(Some(*mutation));
         let report = fuzz(&mut machine, &options(1, 100_000));
         let failure = report.failure.unwrap_or_else(|| panic!("{mutation:?} is not found"));
-        // What is left of it shows the mistake, and nothing else.
-        assert!(machine.run(&failure.steps).is_err() || machine.run(&failure.steps).is_err(), "{mutation:?}");
+        // What is left of it shows the mistake, if not with every choice of ports, and nothing else.
+        assert!((0..50).any(|_| machine.run(&failure.steps).is_err()), "{mutation:?}");
         machine.mistake(None);
         assert!(machine.run(&failure.steps).is_ok(), "{mutation:?}");
     }
