@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use crate::{
     datapath::{ELASTIC_IP, Layout, REMOTE, REMOTE_2, SECOND_ELASTIC_IP, Side},
-    model::{Acl, ElasticIp, Rule, Subnet, Target, Timeouts, World},
+    model::{Acl, ElasticIp, Filtering, Rule, Subnet, Target, Timeouts, World},
 };
 
 /// Idle timeouts in seconds. Time passes in steps of 40 ticks, of which none comes near one of these.
@@ -27,11 +27,18 @@ pub enum Configuration {
     Guarded,
     /// One Elastic IP.
     Single,
+    /// Mappings that do not depend on the remote, and let everything in.
+    Independent,
+    /// The same, and let in who was talked to.
+    ByAddress,
+    /// The same, and let in nothing that was not asked for.
+    Strict,
 }
 
 impl Configuration {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Open, Self::Guarded, Self::Single];
+    pub const ALL: [Self; 6] =
+        [Self::Open, Self::Guarded, Self::Single, Self::Independent, Self::ByAddress, Self::Strict];
 
     /// The name.
     #[must_use]
@@ -40,12 +47,31 @@ impl Configuration {
             Self::Open => "open",
             Self::Guarded => "guarded",
             Self::Single => "single",
+            Self::Independent => "independent",
+            Self::ByAddress => "by-address",
+            Self::Strict => "strict",
         }
+    }
+
+    /// What mappings depend on, and let in.
+    #[must_use]
+    pub const fn kind(self) -> Option<Filtering> {
+        match self {
+            Self::Open | Self::Guarded | Self::Single => None,
+            Self::Independent => Some(Filtering::Nothing),
+            Self::ByAddress => Some(Filtering::ByAddress),
+            Self::Strict => Some(Filtering::ByEndpoint),
+        }
+    }
+
+    /// The ports of each Elastic IP: few, so that they run out.
+    const fn ports(self) -> (u16, u16) {
+        (40_000, if self.kind().is_none() { 40_002 } else { 40_011 })
     }
 
     fn elastic_ips(self) -> &'static [&'static str] {
         match self {
-            Self::Open | Self::Guarded => &["203.0.113.10", "203.0.113.11"],
+            Self::Open | Self::Guarded | Self::Independent | Self::ByAddress | Self::Strict => &["203.0.113.10", "203.0.113.11"],
             Self::Single => &["203.0.113.10"],
         }
     }
@@ -53,7 +79,12 @@ impl Configuration {
     /// As natgw is told.
     #[must_use]
     pub fn layout(self) -> Layout {
-        let plain = Layout::with_elastic_ips(self.elastic_ips(), "40000-40002");
+        let plain = Layout::with_elastic_ips(self.elastic_ips(), &format!("{}-{}", self.ports().0, self.ports().1));
+        let fields = match self.kind() {
+            None => String::new(),
+            Some(filtering) => format!("mapping = \"endpoint-independent\"\nfiltering = \"{}\"", name_of(filtering)),
+        };
+        let plain = plain.gateway_option(&fields);
         let plain = Layout { limits: LIMITS.into(), routes: ROUTES.into(), ..plain };
         if self != Self::Guarded {
             return plain;
@@ -91,7 +122,7 @@ impl Configuration {
         };
         let subnet = |third, side, acl| Subnet { network: (Ipv4Addr::new(10, 0, third, 0), 24), side, acl };
         let single = self == Self::Single;
-        let lent = |address| ElasticIp { address, ports: (40_000, 40_002) };
+        let lent = |address| ElasticIp { address, ports: self.ports() };
         World {
             subnets: vec![
                 subnet(1, Side::Internal, guarded.then_some(private)),
@@ -113,6 +144,7 @@ impl Configuration {
                 udp: ticks(310),
                 icmp: ticks(60),
             },
+            independent: self.kind(),
         }
     }
 }
@@ -120,6 +152,14 @@ impl Configuration {
 /// Ticks of 2^30 nanoseconds that cover so many seconds.
 fn ticks(seconds: u64) -> u64 {
     (seconds * 1_000_000_000).div_ceil(1 << 30)
+}
+
+const fn name_of(filtering: Filtering) -> &'static str {
+    match filtering {
+        Filtering::ByEndpoint => "address-and-port-dependent",
+        Filtering::ByAddress => "address-dependent",
+        Filtering::Nothing => "endpoint-independent",
+    }
 }
 
 fn nacl(name: &str, inbound: &str, outbound: &str) -> String {

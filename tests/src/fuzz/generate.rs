@@ -32,6 +32,9 @@ const ODD: [Ipv4Addr; 12] = [
     NEIGHBOUR,
 ];
 
+/// Configurations that are changed for one another under way.
+const FLIPS: [Configuration; 3] = [Configuration::Open, Configuration::Guarded, Configuration::Single];
+
 /// How many talk at once.
 const RECENT: usize = 40;
 
@@ -58,19 +61,28 @@ impl Talk {
 /// So many steps from a seed.
 #[must_use]
 pub fn sequence(seed: u64, length: usize) -> Vec<Step> {
-    let mut source = Source { random: Random::new(seed), recent: Vec::new() };
-    (0..length).map(|_| source.step()).collect()
+    let mut source = Source { random: Random::new(seed), recent: Vec::new(), flips: true };
+    let kinds = [Configuration::Independent, Configuration::ByAddress, Configuration::Strict];
+    let mut steps = Vec::new();
+    if source.random.once_in(3) {
+        steps.push(Step::Configure(source.random.pick(&kinds)));
+        source.flips = false;
+    }
+    steps.extend((0..length).map(|_| source.step()));
+    steps
 }
 
 struct Source {
     random: Random,
     recent: Vec<Talk>,
+    /// Whether the configuration changes under way.
+    flips: bool,
 }
 
 impl Source {
     fn step(&mut self) -> Step {
         match self.random.below(4_000) {
-            0 => return Step::Configure(self.random.pick(&Configuration::ALL)),
+            0 if self.flips => return Step::Configure(self.random.pick(&FLIPS)),
             1..8 => return Step::Renew,
             8..60 => return Step::Pass(STEP * (1 + self.random.below(8) as u32)),
             60..90 => return Step::Pass(STEP * 25),
@@ -83,7 +95,8 @@ impl Source {
             66..74 => self.unsolicited(),
             74..82 => self.error_from_outside(),
             82..89 => self.error_from_inside(),
-            89..96 => self.elsewhere(),
+            89..94 => self.elsewhere(),
+            94..97 => self.to_another(),
             _ => self.other(),
         };
         self.vary(&mut spec);
@@ -184,6 +197,13 @@ impl Source {
         let rest = self.random.pick(&[0, 0, 1_400, 0x0011_0000, 0x0500_0000]);
         let keep = self.random.pick(&[28, 28, 28, 36, 38, 40, 48, 200, 27, 20, 8]);
         Body::Error { kind, code, rest, quote: Box::new(quote), keep }
+    }
+
+    /// To another private host by its external endpoint.
+    fn to_another(&mut self) -> Spec {
+        let (talk, other) = (self.talk(40), self.talk(40));
+        let body = self.body(talk.protocol, true);
+        Spec::plain(talk.side(), End::At(talk.internal.0, talk.internal.1), other.lent(), body)
     }
 
     /// To where no session leads: the gateway itself, other subnets, nowhere.

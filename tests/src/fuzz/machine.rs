@@ -1,13 +1,17 @@
 //! The data plane and the model side by side, given the same steps.
 
-use std::{collections::BTreeMap, fmt::Write};
+use std::{
+    collections::BTreeMap,
+    fmt::Write,
+    net::{Ipv4Addr, SocketAddrV4},
+};
 
 use nat_common::{counter::Counters, drop::DropReason};
 use nix::time::{ClockId, clock_gettime};
 
 use crate::{
     datapath::{Outcome, Rig, Side, addressed},
-    model::{Answer, Model, Mutation, Summary},
+    model::{Answer, Model, Mutation, Protocol, Summary},
 };
 
 use super::{
@@ -136,12 +140,21 @@ impl Machine {
                 self.rig.renew_generation();
                 self.model.renew();
             }
-            Step::Configure(configuration) => {
-                self.configuration = *configuration;
-                self.rig.apply(&configuration.layout());
-                self.model.configure(configuration.world());
-            }
+            Step::Configure(configuration) => return self.configure(*configuration),
         }
+        Ok(())
+    }
+
+    /// Puts another configuration into force. Sessions do not outlive the kind of their mappings here.
+    fn configure(&mut self, configuration: Configuration) -> Result<(), String> {
+        if configuration.kind() != self.configuration.kind() {
+            self.rig.let_pass(FOREVER);
+            self.ahead += u64::from(FOREVER);
+            self.step(&Step::Age)?;
+        }
+        self.configuration = configuration;
+        self.rig.apply(&configuration.layout());
+        self.model.configure(configuration.world());
         Ok(())
     }
 
@@ -152,7 +165,10 @@ impl Machine {
         let outcome = self.rig.send(spec.arrives, &frame[..]);
         self.packets += 1;
         self.model.set_clock(self.now());
-        let answer = self.model.process(spec.arrives, &frame, &outcome);
+        let rig = &self.rig;
+        let answer = self.model.process(spec.arrives, &frame, &outcome, &|protocol, internal, remote| {
+            lent(rig, protocol, internal, remote)
+        });
         let mut problems = differences(&outcome, &answer);
         if let Some(complaint) = &answer.complaint {
             let _ = writeln!(problems, "{complaint}");
@@ -246,6 +262,16 @@ impl Machine {
         sessions.sort_unstable();
         sessions
     }
+}
+
+/// The external endpoint of a session in the data plane.
+fn lent(rig: &Rig, protocol: Protocol, internal: (Ipv4Addr, u16), remote: (Ipv4Addr, u16)) -> Option<(Ipv4Addr, u16)> {
+    let sessions = rig.sessions();
+    let of = |end: SocketAddrV4| (*end.ip(), end.port());
+    let found = sessions.iter().find(|session| {
+        session.protocol == protocol && of(session.internal) == internal && of(session.remote) == remote
+    });
+    found.map(|session| of(session.external))
 }
 
 fn differences(outcome: &Outcome, answer: &Answer) -> String {

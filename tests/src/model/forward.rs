@@ -4,7 +4,7 @@ use crate::datapath::{Side, mac_of};
 
 use super::{
     mutation::Mutation,
-    nat::{INBOUND, LOCAL, Leave, Model, OUTBOUND, Packet, Stop},
+    nat::{HAIRPIN, INBOUND, LOCAL, Leave, Model, OUTBOUND, Packet, Stop},
     packet::{Content, Datagram},
     reply::Reply,
     rewrite,
@@ -14,7 +14,7 @@ use super::{
 };
 
 /// The two endpoints of a packet, source first. The side that an ICMP query is put to has no port.
-fn endpoints(ip: &Datagram, content: Content) -> [Endpoint; 2] {
+pub(super) fn endpoints(ip: &Datagram, content: Content) -> [Endpoint; 2] {
     let [source, destination] = match content {
         Content::Tcp { ports, .. } | Content::Udp { ports } => ports,
         Content::Query { reply: false, identifier } => [identifier, 0],
@@ -22,6 +22,11 @@ fn endpoints(ip: &Datagram, content: Content) -> [Endpoint; 2] {
         Content::Error => [0; 2],
     };
     [(ip.source, source), (ip.destination, destination)]
+}
+
+/// Whether a packet is an ICMP error: those are not turned round.
+fn errs(packet: &Packet<'_>) -> bool {
+    packet.ip.protocol == 1 && matches!(packet.frame[packet.ip.transport], 3 | 11 | 12)
 }
 
 impl Model {
@@ -38,12 +43,37 @@ impl Model {
         let allowed = target.and_then(|target| self.through(packet, target, session.external, remote.1));
         self.remember(packet, &session, true, content, allowed.is_ok());
         allowed?;
-        Ok(self.translated(packet, true, session.external))
+        self.go_out(packet, content, session.external)
+    }
+
+    /// A packet that may leave from this external endpoint.
+    pub(super) fn go_out(
+        &mut self,
+        packet: &Packet<'_>,
+        content: Content,
+        external: Endpoint,
+    ) -> Result<Leave, Stop> {
+        if self.world.is_elastic(packet.ip.destination) {
+            return self.turn_round(packet, content, external);
+        }
+        Ok(self.translated(packet, true, external))
     }
 
     /// A packet from outside that is no ICMP error.
     pub(super) fn inward(&mut self, packet: &Packet<'_>, content: Content) -> Result<Leave, Stop> {
         let [remote, external] = endpoints(&packet.ip, content);
+        let internal = self.enter(packet, content, remote, external)?;
+        Ok(self.translated(packet, false, internal))
+    }
+
+    /// The private host that a packet from a remote to an external endpoint is for, if it may get it.
+    pub(super) fn enter(
+        &mut self,
+        packet: &Packet<'_>,
+        content: Content,
+        remote: Endpoint,
+        external: Endpoint,
+    ) -> Result<Endpoint, Stop> {
         let protocol = packet.ip.protocol;
         let known = match self.mutation {
             Some(Mutation::AnyRemotePort) => self.table.inbound_from(protocol, external, remote.0).copied(),
@@ -51,21 +81,35 @@ impl Model {
         };
         let is_request = matches!(content, Content::Query { reply: false, .. });
         let Some(session) = known.filter(|_| !is_request) else {
-            if self.mutation == Some(Mutation::OutsideOpens) && protocol == 17 {
-                self.moved.push(("sessions_opened", 1));
-            }
-            let elastic = self.world.is_elastic(packet.ip.destination);
-            return Err(if elastic {
-                Stop::Refuse("no_session")
-            } else {
-                self.host_or(packet, "not_for_gateway")
-            });
+            return self.enter_unasked(packet, content, remote, external);
         };
         self.check_ttl(packet)?;
         let allowed = self.may_enter(packet, session.internal, external.1);
         self.remember(packet, &session, false, content, allowed.is_ok());
         allowed?;
-        Ok(self.translated(packet, false, session.internal))
+        Ok(session.internal)
+    }
+
+    /// The same without a session.
+    fn enter_unasked(
+        &mut self,
+        packet: &Packet<'_>,
+        content: Content,
+        remote: Endpoint,
+        external: Endpoint,
+    ) -> Result<Endpoint, Stop> {
+        if self.mutation == Some(Mutation::OutsideOpens) && packet.ip.protocol == 17 {
+            self.moved.push(("sessions_opened", 1));
+        }
+        if !self.world.is_elastic(external.0) {
+            return Err(self.host_or(packet, "not_for_gateway"));
+        }
+        let Some(internal) = self.let_in(packet.ip.protocol, content, remote, external) else {
+            return Err(Stop::Refuse("no_session"));
+        };
+        self.check_ttl(packet)?;
+        self.may_enter(packet, internal, external.1)?;
+        Ok(internal)
     }
 
     fn check_ttl(&self, packet: &Packet<'_>) -> Result<(), Stop> {
@@ -135,6 +179,9 @@ impl Model {
             return Err(Stop::Refuse("no_route"));
         }
         self.out_of_public(packet, port)?;
+        if self.world.is_elastic(packet.ip.destination) && !errs(packet) {
+            return Ok(());
+        }
         self.world.way_out(packet.ip.destination).map(drop).map_err(Stop::Refuse)
     }
 
@@ -196,6 +243,15 @@ impl Model {
         let side = self.world.way_in(new.0).unwrap_or(Side::Internal);
         rewrite::hop(&mut frame, side, mac_of(new.0));
         Leave { counted: INBOUND, side, frame }
+    }
+
+    /// The packet with both endpoints replaced, on the way to another private host.
+    pub(super) fn turned(&self, packet: &Packet<'_>, from: Endpoint, to: Endpoint) -> Leave {
+        let mut frame = packet.frame.to_vec();
+        rewrite::endpoint(&mut frame, &packet.ip, true, from);
+        rewrite::endpoint(&mut frame, &packet.ip, false, to);
+        self.spoil(packet, &mut frame);
+        Leave { counted: HAIRPIN, ..self.sent(packet, frame, false, to) }
     }
 
     /// An untranslated packet between subnets, one hop on.

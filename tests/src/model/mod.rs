@@ -6,6 +6,7 @@
 
 mod error;
 mod forward;
+mod mapping;
 mod mutation;
 mod nat;
 mod open;
@@ -20,4 +21,4 @@ pub use mutation::Mutation;
 pub use nat::{Answer, Model};
 pub use session::{Phase, Protocol, Summary};
 pub use wire::{add, carried, put, sum, word};
-pub use world::{Acl, ElasticIp, Rule, Subnet, Target, Timeouts, World};
+pub use world::{Acl, ElasticIp, Filtering, Rule, Subnet, Target, Timeouts, World};

@@ -21,6 +21,8 @@ pub struct Model {
     pub(super) mutation: Option<Mutation>,
     /// Which Elastic IP a host begins with.
     pub(super) homes: HashMap<Ipv4Addr, Ipv4Addr>,
+    /// The external endpoint of an internal one, where that does not depend on the remote.
+    pub(super) mappings: HashMap<(Protocol, Endpoint), Endpoint>,
     pub(super) moved: Vec<(&'static str, u64)>,
     pub(super) complaint: Option<String>,
 }
@@ -46,7 +48,11 @@ pub(super) struct Packet<'a> {
     pub frame: &'a [u8],
     pub ip: Datagram,
     pub left: &'a Outcome,
+    pub opened: &'a Opened<'a>,
 }
+
+/// Who knows what external endpoint the data plane has given to a session: asked for protocol, private host and remote.
+pub type Opened<'a> = dyn Fn(Protocol, Endpoint, Endpoint) -> Option<Endpoint> + 'a;
 
 /// Why a packet does not leave.
 pub(super) enum Stop {
@@ -67,6 +73,7 @@ pub(super) struct Leave {
 
 pub(super) const OUTBOUND: (&str, &str) = ("outbound_packets", "outbound_bytes");
 pub(super) const INBOUND: (&str, &str) = ("inbound_packets", "inbound_bytes");
+pub(super) const HAIRPIN: (&str, &str) = ("hairpin_packets", "hairpin_bytes");
 pub(super) const LOCAL: (&str, &str) = ("local_packets", "local_bytes");
 
 impl Model {
@@ -80,6 +87,7 @@ impl Model {
             generation: 1,
             mutation,
             homes: HashMap::new(),
+            mappings: HashMap::new(),
             moved: Vec::new(),
             complaint: None,
         }
@@ -133,12 +141,20 @@ impl Model {
         for session in &ended {
             self.release(session);
         }
+        self.forget_mappings();
         std::mem::take(&mut self.moved)
     }
 
-    /// What must come of a frame that arrives on this interface, given what left the data plane.
-    pub fn process(&mut self, arrives: Side, frame: &[u8], left: &Outcome) -> Answer {
-        let (mut length, result) = (None, self.read(arrives, frame, left));
+    /// What must come of a frame that arrives on this interface, given what left the data plane. Where that
+    /// does not show what was chosen, `opened` does.
+    pub fn process(
+        &mut self,
+        arrives: Side,
+        frame: &[u8],
+        left: &Outcome,
+        opened: &Opened<'_>,
+    ) -> Answer {
+        let (mut length, result) = (None, self.read(arrives, frame, left, opened));
         let result = match result {
             Ok((ip, result)) => {
                 length = Some((ip.end - ip.ip) as u64);
@@ -186,10 +202,11 @@ impl Model {
         arrives: Side,
         frame: &[u8],
         left: &Outcome,
+        opened: &Opened<'_>,
     ) -> Result<(Datagram, Result<Leave, Stop>), Stop> {
         match packet::read(frame) {
             Read::Datagram(ip) => {
-                let result = self.route(&Packet { arrives, frame, ip, left });
+                let result = self.route(&Packet { arrives, frame, ip, left, opened });
                 Ok((ip, result))
             }
             Read::Link => Err(Stop::Stack),

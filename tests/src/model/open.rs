@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use crate::datapath::Verdict;
 
 use super::{
+    mapping::Answer,
     mutation::Mutation,
     nat::{Leave, Model, Packet, Stop},
     packet::Content,
@@ -33,9 +34,6 @@ impl Model {
         if self.world.is_host(ip.destination) {
             return Err(Stop::Stack);
         }
-        if self.world.is_elastic(ip.destination) {
-            return Err(Stop::Refuse("hairpin"));
-        }
         if is_martian(ip.destination) || is_martian(ip.source) {
             return Err(Stop::Refuse("martian"));
         }
@@ -48,13 +46,22 @@ impl Model {
             return self.local(packet);
         }
         self.out_of_public(packet, remote.1)?;
-        if !self.may_begin(content) {
+        let answer = if self.may_begin(content) { Answer::Opens } else { self.answer(content, internal) };
+        if answer == Answer::Stray {
             return Err(Stop::Refuse("not_opening"));
         }
-        self.world.way_out(ip.destination).map_err(Stop::Refuse)?;
-        let external = self.choose(packet, content, remote)?;
+        if !self.world.is_elastic(ip.destination) {
+            self.world.way_out(ip.destination).map_err(Stop::Refuse)?;
+        }
+        if let Answer::Passes(external) = answer {
+            return self.go_out(packet, content, external);
+        }
+        let external = match self.world.independent {
+            Some(_) => self.map(packet, internal, remote)?,
+            None => self.choose(packet, content, internal, remote)?,
+        };
         self.begin(packet, content, internal, external, remote);
-        Ok(self.translated(packet, true, external))
+        self.go_out(packet, content, external)
     }
 
     /// Whether a packet may begin a session.
@@ -95,16 +102,43 @@ impl Model {
         }
     }
 
-    /// The external endpoint that the data plane has chosen, if it was free to.
-    fn choose(&mut self, packet: &Packet<'_>, content: Content, remote: Endpoint) -> Result<Endpoint, Stop> {
-        let Some(chosen) = self.seen_to_leave(packet) else {
-            let free = self.world.elastic_ips.iter().find(|ip| self.free_port(packet, ip, remote).is_some());
-            if let Some(ElasticIp { address, .. }) = free {
-                self.complain(format!("no session, though {address} has a free port toward {remote:?}"));
+    /// The external endpoint of the internal one toward everybody, or one that is nobody's yet.
+    fn map(&mut self, packet: &Packet<'_>, internal: Endpoint, remote: Endpoint) -> Result<Endpoint, Stop> {
+        let of = packet.ip.protocol;
+        let known = self.mapped(of, internal).filter(|external| self.world.is_elastic(external.0));
+        if let Some(external) = known {
+            return Ok(external);
+        }
+        let Some(chosen) = self.seen_to_leave(packet, internal, remote) else {
+            let elastic_ips = self.world.elastic_ips.clone();
+            if let Some(ip) = elastic_ips.iter().find(|ip| self.has_room(packet, ip, remote)) {
+                self.complain(format!("no mapping, though {} has a free port", ip.address));
             }
             return Err(Stop::Reply(Reply::NO_PORT));
         };
-        let protocol = packet.ip.protocol;
+        self.check_lent(packet, chosen, remote);
+        if let Some(owner) = self.owner(of, chosen) {
+            if self.is_in_use(of, owner) {
+                self.complain(format!("{chosen:?} is the mapping of {owner:?}"));
+            }
+            self.mappings.remove(&(of, owner));
+        }
+        self.mappings.insert((of, internal), chosen);
+        Ok(chosen)
+    }
+
+    /// Whether an Elastic IP has a port for a new session toward a remote, or for a new mapping.
+    fn has_room(&self, packet: &Packet<'_>, ip: &ElasticIp, remote: Endpoint) -> bool {
+        let of = packet.ip.protocol;
+        let is_taken = |port| match self.world.independent {
+            Some(_) => self.owner(of, (ip.address, port)).is_some(),
+            None => self.table.is_taken(of, (ip.address, port), remote),
+        };
+        (ip.ports.0..=ip.ports.1).any(|port| !is_taken(port))
+    }
+
+    /// Whether an endpoint is one that the NAT gateway lends, and of the Elastic IP that the host must have.
+    fn check_lent(&mut self, packet: &Packet<'_>, chosen: Endpoint, remote: Endpoint) {
         let lent = self.world.elastic_ips.iter().find(|ip| ip.address == chosen.0).copied();
         match lent {
             Some(ip) if (ip.ports.0..=ip.ports.1).contains(&chosen.1) => {
@@ -112,6 +146,26 @@ impl Model {
             }
             _ => self.complain(format!("{chosen:?} is not lent")),
         }
+    }
+
+    /// The external endpoint that the data plane has chosen, if it was free to.
+    fn choose(
+        &mut self,
+        packet: &Packet<'_>,
+        content: Content,
+        internal: Endpoint,
+        remote: Endpoint,
+    ) -> Result<Endpoint, Stop> {
+        let Some(chosen) = self.seen_to_leave(packet, internal, remote) else {
+            let elastic_ips = self.world.elastic_ips.clone();
+            if let Some(ip) = elastic_ips.iter().find(|ip| self.has_room(packet, ip, remote)) {
+                let address = ip.address;
+                self.complain(format!("no session, though {address} has a free port toward {remote:?}"));
+            }
+            return Err(Stop::Reply(Reply::NO_PORT));
+        };
+        let protocol = packet.ip.protocol;
+        self.check_lent(packet, chosen, remote);
         if self.table.is_taken(protocol, chosen, remote) {
             self.reclaim(packet, content, chosen, remote);
         }
@@ -124,7 +178,11 @@ impl Model {
     }
 
     /// The source endpoint of what left the data plane, if that is an Elastic IP's.
-    fn seen_to_leave(&self, packet: &Packet<'_>) -> Option<Endpoint> {
+    fn seen_to_leave(&self, packet: &Packet<'_>, internal: Endpoint, remote: Endpoint) -> Option<Endpoint> {
+        if self.world.is_elastic(remote.0) {
+            // Whether it got there or not, the session is opened.
+            return (packet.opened)(packet.ip.protocol, internal, remote);
+        }
         let left = packet.left;
         if !matches!(left.verdict, Verdict::Tx | Verdict::Redirect) || left.frame.len() < packet.ip.end {
             return None;
@@ -136,16 +194,10 @@ impl Model {
         outside.then(|| (source, word(&left.frame, packet.ip.transport + port_at)))
     }
 
-    /// A free port of an Elastic IP toward a remote.
-    fn free_port(&self, packet: &Packet<'_>, ip: &ElasticIp, remote: Endpoint) -> Option<u16> {
-        let taken = |port: &u16| self.table.is_taken(packet.ip.protocol, (ip.address, *port), remote);
-        (ip.ports.0..=ip.ports.1).find(|port| !taken(port))
-    }
-
     /// A host keeps its Elastic IP while that has ports (RFC 4787 REQ-2, "paired").
     fn check_home(&mut self, packet: &Packet<'_>, chosen: Ipv4Addr, remote: Endpoint) {
         let host = packet.ip.source;
-        let has_room = |ip: &ElasticIp| self.free_port(packet, ip, remote).is_some();
+        let has_room = |ip: &ElasticIp| self.has_room(packet, ip, remote);
         if let Some(home) = self.homes.get(&host).copied() {
             let home_has_room =
                 self.world.elastic_ips.iter().find(|ip| ip.address == home).is_some_and(has_room);

@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use crate::datapath::{
-    EXTERNAL_ADDRESS, HOST, HOST_B, INTERNAL_ADDRESS, INTERNAL_B_ADDRESS, INTERNAL_IPV6, NEIGHBOUR, ROUTER,
+    ELASTIC_IP, EXTERNAL_ADDRESS, HOST, HOST_B, INTERNAL_ADDRESS, INTERNAL_B_ADDRESS, INTERNAL_IPV6, NEIGHBOUR, ROUTER,
     SECOND_HOST, Side, UNREACHABLE, VLAN_ADDRESS, WRONG_WAY,
 };
 
@@ -78,6 +78,17 @@ pub struct Timeouts {
     pub icmp: u64,
 }
 
+/// What comes in to an external endpoint that its internal endpoint did not ask for (RFC 4787 §5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Filtering {
+    /// Nothing.
+    ByEndpoint,
+    /// What comes from an address that it has a session with.
+    ByAddress,
+    /// Everything.
+    Nothing,
+}
+
 /// A configuration, on the network that rigs stand in.
 #[derive(Clone, Debug)]
 pub struct World {
@@ -91,6 +102,8 @@ pub struct World {
     pub routes: Vec<(Network, Target)>,
     /// The idle timeouts.
     pub timeouts: Timeouts,
+    /// With mappings that do not depend on the remote: what comes in by them.
+    pub independent: Option<Filtering>,
 }
 
 /// Whether `address` is in `network`.
@@ -152,7 +165,8 @@ impl World {
     /// The host's own way to an address outside: the next hop, which stands on the external link.
     pub fn way_out(&self, destination: Ipv4Addr) -> Result<Ipv4Addr, &'static str> {
         match destination {
-            UNREACHABLE | WRONG_WAY => Err("unreachable"),
+            // The one is the host's own address by its routing table, the other is beyond the router.
+            UNREACHABLE | WRONG_WAY | ELASTIC_IP => Err("unreachable"),
             ROUTER => Ok(ROUTER),
             on_link if contains((NEIGHBOUR, 24), on_link) => Err("no_neighbour"),
             // No private host is reached through the outside.
