@@ -118,7 +118,7 @@ fn doubts(table: &Table, sources: &[Source]) -> Vec<String> {
 /// The functions below a `#[test]`, and those that a list of trials names.
 fn test_names(sources: &[Source]) -> HashSet<&str> {
     let function = Regex::new(r"#\[(?:tokio::)?test\]\s+(?:async )?fn (\w+)").expect("a constant");
-    let trial = Regex::new(r"(?m)^    (\w+),$").expect("a constant");
+    let trial = Regex::new(r"(?m)^\s+(?:.+ => )?(\w+),$").expect("a constant");
     let rust = sources.iter().filter(|source| source.path.ends_with(".rs"));
     let mut names = HashSet::new();
     for source in rust {

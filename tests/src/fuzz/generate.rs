@@ -67,6 +67,8 @@ pub fn sequence(seed: u64, length: usize) -> Vec<Step> {
     if source.random.once_in(3) {
         steps.push(Step::Configure(source.random.pick(&kinds)));
         source.flips = false;
+    } else if source.random.once_in(3) {
+        steps.push(Step::Configure(source.random.pick(&FLIPS)));
     }
     steps.extend((0..length).map(|_| source.step()));
     steps
@@ -90,13 +92,13 @@ impl Source {
             _ => {}
         }
         let mut spec = match self.random.below(100) {
-            0..38 => self.outbound(),
-            38..66 => self.inbound(),
-            66..74 => self.unsolicited(),
-            74..82 => self.error_from_outside(),
-            82..89 => self.error_from_inside(),
-            89..94 => self.elsewhere(),
-            94..97 => self.to_another(),
+            0..37 => self.outbound(),
+            37..65 => self.inbound(),
+            65..73 => self.unsolicited(),
+            73..80 => self.error_from_outside(),
+            80..86 => self.error_from_inside(),
+            86..91 => self.elsewhere(),
+            91..97 => self.to_another(),
             _ => self.other(),
         };
         self.vary(&mut spec);
