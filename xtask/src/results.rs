@@ -84,7 +84,8 @@ impl Results {
         let Ok(text) = fs::read_to_string(path()) else { return Ok(Self::default()) };
         let kept: BTreeMap<String, Value> =
             serde_json::from_str(&text).with_context(|| format!("{}: no results", path().display()))?;
-        let named = kept.into_iter().map(|(test, value)| (test, Outcome::of_name(value.as_str().unwrap_or(""))));
+        let named =
+            kept.into_iter().map(|(test, value)| (test, Outcome::of_name(value.as_str().unwrap_or(""))));
         Ok(Self(named.collect()))
     }
 

@@ -71,7 +71,9 @@ impl Configuration {
 
     fn elastic_ips(self) -> &'static [&'static str] {
         match self {
-            Self::Open | Self::Guarded | Self::Independent | Self::ByAddress | Self::Strict => &["203.0.113.10", "203.0.113.11"],
+            Self::Open | Self::Guarded | Self::Independent | Self::ByAddress | Self::Strict => {
+                &["203.0.113.10", "203.0.113.11"]
+            }
             Self::Single => &["203.0.113.10"],
         }
     }
@@ -79,10 +81,13 @@ impl Configuration {
     /// As natgw is told.
     #[must_use]
     pub fn layout(self) -> Layout {
-        let plain = Layout::with_elastic_ips(self.elastic_ips(), &format!("{}-{}", self.ports().0, self.ports().1));
+        let plain =
+            Layout::with_elastic_ips(self.elastic_ips(), &format!("{}-{}", self.ports().0, self.ports().1));
         let fields = match self.kind() {
             None => String::new(),
-            Some(filtering) => format!("mapping = \"endpoint-independent\"\nfiltering = \"{}\"", name_of(filtering)),
+            Some(filtering) => {
+                format!("mapping = \"endpoint-independent\"\nfiltering = \"{}\"", name_of(filtering))
+            }
         };
         let plain = plain.gateway_option(&fields);
         let plain = Layout { limits: LIMITS.into(), routes: ROUTES.into(), ..plain };

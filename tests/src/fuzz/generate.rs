@@ -3,8 +3,8 @@
 use std::net::Ipv4Addr;
 
 use crate::datapath::{
-    ELASTIC_IP, EXTERNAL_ADDRESS, HOST, HOST_B, INTERNAL_ADDRESS, NEIGHBOUR, REMOTE, REMOTE_2, SECOND_ELASTIC_IP,
-    SECOND_HOST, STRANGER, Side, UNREACHABLE, WRONG_WAY,
+    ELASTIC_IP, EXTERNAL_ADDRESS, HOST, HOST_B, INTERNAL_ADDRESS, NEIGHBOUR, REMOTE, REMOTE_2,
+    SECOND_ELASTIC_IP, SECOND_HOST, STRANGER, Side, UNREACHABLE, WRONG_WAY,
     flags::{ACK, FIN, RST, SYN},
 };
 
@@ -98,7 +98,7 @@ impl Source {
             73..80 => self.error_from_outside(),
             80..86 => self.error_from_inside(),
             86..91 => self.elsewhere(),
-            91..97 => self.to_another(),
+            91..97 => self.hairpin(),
             _ => self.other(),
         };
         self.vary(&mut spec);
@@ -202,7 +202,7 @@ impl Source {
     }
 
     /// To another private host by its external endpoint.
-    fn to_another(&mut self) -> Spec {
+    fn hairpin(&mut self) -> Spec {
         let (talk, other) = (self.talk(40), self.talk(40));
         let body = self.body(talk.protocol, true);
         Spec::plain(talk.side(), End::At(talk.internal.0, talk.internal.1), other.lent(), body)

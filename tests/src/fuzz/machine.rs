@@ -181,7 +181,11 @@ impl Machine {
             *self.reached.entry(reason).or_insert(0) += 1;
             problems += &self.check_drops(reason);
         }
-        if problems.is_empty() { Ok(()) } else { Err(explain(spec.arrives, &frame, &outcome, &answer, &problems)) }
+        if problems.is_empty() {
+            Ok(())
+        } else {
+            Err(explain(spec.arrives, &frame, &outcome, &answer, &problems))
+        }
     }
 
     /// The tick of this moment.
@@ -232,7 +236,8 @@ impl Machine {
         if real == wanted {
             return Ok(());
         }
-        let mut text = String::from("the sessions differ (protocol, host, external, remote, phase, traffic)\n");
+        let mut text =
+            String::from("the sessions differ (protocol, host, external, remote, phase, traffic)\n");
         for session in real.iter().filter(|session| !wanted.contains(session)) {
             let _ = writeln!(text, "  data plane {session:?}");
         }
@@ -265,7 +270,12 @@ impl Machine {
 }
 
 /// The external endpoint of a session in the data plane.
-fn lent(rig: &Rig, protocol: Protocol, internal: (Ipv4Addr, u16), remote: (Ipv4Addr, u16)) -> Option<(Ipv4Addr, u16)> {
+fn lent(
+    rig: &Rig,
+    protocol: Protocol,
+    internal: (Ipv4Addr, u16),
+    remote: (Ipv4Addr, u16),
+) -> Option<(Ipv4Addr, u16)> {
     let sessions = rig.sessions();
     let of = |end: SocketAddrV4| (*end.ip(), end.port());
     let found = sessions.iter().find(|session| {

@@ -63,9 +63,7 @@ pub fn fuzz(machine: &mut Machine, options: &Options) -> Report {
     let started = Instant::now();
     let (mut seed, before) = (options.seed, machine.packets);
     let mut failure = None;
-    while failure.is_none()
-        && machine.packets - before < options.packets
-        && started.elapsed() < options.time
+    while failure.is_none() && machine.packets - before < options.packets && started.elapsed() < options.time
     {
         let steps = sequence(seed, LENGTH);
         failure = machine.run(&steps).err().map(|disagreement| Failure { seed, disagreement, steps });

@@ -2,10 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use crate::{
-    datapath::Side,
-    model::Protocol,
-};
+use crate::{datapath::Side, model::Protocol};
 
 use super::configuration::Configuration;
 

@@ -141,8 +141,7 @@ impl Model {
         };
         let at = quote.transport + rewrite::checksum_at(quote.protocol);
         if at + 2 <= end {
-            let checksum =
-                rewrite::transport_sum(quote.protocol, word(frame, at), sum_of(old), sum_of(new));
+            let checksum = rewrite::transport_sum(quote.protocol, word(frame, at), sum_of(old), sum_of(new));
             put(frame, at, checksum);
         }
     }

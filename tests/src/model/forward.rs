@@ -146,12 +146,7 @@ impl Model {
 
     /// Out of the private subnet: the source must be one of its interface (RFC 2827), its NACL must let it, and a route
     /// must lead on.
-    pub(super) fn may_leave(
-        &self,
-        packet: &Packet<'_>,
-        port: u16,
-        ask_source: bool,
-    ) -> Result<Target, Stop> {
+    pub(super) fn may_leave(&self, packet: &Packet<'_>, port: u16, ask_source: bool) -> Result<Target, Stop> {
         let ip = &packet.ip;
         let subnet = self.world.subnet(ip.source);
         let subnet = subnet.filter(|subnet| !ask_source || subnet.side == packet.arrives);
@@ -228,7 +223,13 @@ impl Model {
     }
 
     /// A frame whose addresses are right by now, one hop on.
-    pub(super) fn sent(&self, packet: &Packet<'_>, mut frame: Vec<u8>, outward: bool, new: Endpoint) -> Leave {
+    pub(super) fn sent(
+        &self,
+        packet: &Packet<'_>,
+        mut frame: Vec<u8>,
+        outward: bool,
+        new: Endpoint,
+    ) -> Leave {
         if self.mutation != Some(Mutation::TtlStays) {
             rewrite::lower_ttl(&mut frame, &packet.ip);
         }

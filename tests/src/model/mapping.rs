@@ -40,9 +40,8 @@ impl Model {
     /// Ends the mappings that no session uses.
     pub(super) fn forget_mappings(&mut self) {
         let table = &self.table;
-        let in_use = |of, internal| {
-            table.iter().any(|session| session.protocol == of && session.internal == internal)
-        };
+        let in_use =
+            |of, internal| table.iter().any(|session| session.protocol == of && session.internal == internal);
         self.mappings.retain(|(of, internal), _| in_use(*of, *internal));
     }
 
@@ -60,7 +59,13 @@ impl Model {
     }
 
     /// The internal endpoint that a packet from outside without a session is let in to.
-    pub(super) fn let_in(&self, of: Protocol, content: Content, from: Endpoint, to: Endpoint) -> Option<Endpoint> {
+    pub(super) fn let_in(
+        &self,
+        of: Protocol,
+        content: Content,
+        from: Endpoint,
+        to: Endpoint,
+    ) -> Option<Endpoint> {
         let begins = match content {
             Content::Tcp { flags, .. } => is_syn(flags),
             Content::Udp { .. } => true,

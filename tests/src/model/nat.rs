@@ -147,13 +147,7 @@ impl Model {
 
     /// What must come of a frame that arrives on this interface, given what left the data plane. Where that
     /// does not show what was chosen, `opened` does.
-    pub fn process(
-        &mut self,
-        arrives: Side,
-        frame: &[u8],
-        left: &Outcome,
-        opened: &Opened<'_>,
-    ) -> Answer {
+    pub fn process(&mut self, arrives: Side, frame: &[u8], left: &Outcome, opened: &Opened<'_>) -> Answer {
         let (mut length, result) = (None, self.read(arrives, frame, left, opened));
         let result = match result {
             Ok((ip, result)) => {

@@ -67,9 +67,7 @@ impl Model {
     /// Whether a packet may begin a session.
     fn may_begin(&self, content: Content) -> bool {
         match content {
-            Content::Tcp { flags, .. } => {
-                is_syn(flags) || self.mutation == Some(Mutation::AnySegmentOpens)
-            }
+            Content::Tcp { flags, .. } => is_syn(flags) || self.mutation == Some(Mutation::AnySegmentOpens),
             Content::Query { reply, .. } => !reply || self.mutation == Some(Mutation::ReplyOpens),
             Content::Udp { .. } => true,
             Content::Error => false,

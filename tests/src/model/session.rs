@@ -92,10 +92,10 @@ impl Session {
             return None;
         }
         let (host, remote) = (self.outbound, self.inbound);
+        let closed = host.fin && remote.fin;
         let half_closed = host.fin || remote.fin;
-        Some(if host.rst || remote.rst || (host.fin && remote.fin) {
-            Phase::Closing
-        } else if half_closed && mutation == Some(Mutation::OneFinCloses) {
+        let closing = closed || (half_closed && mutation == Some(Mutation::OneFinCloses));
+        Some(if host.rst || remote.rst || closing {
             Phase::Closing
         } else if half_closed {
             Phase::HalfClosed
@@ -170,7 +170,12 @@ impl Table {
     }
 
     /// Any session of an external endpoint with this remote address.
-    pub fn inbound_from(&mut self, of: Protocol, external: Endpoint, remote: Ipv4Addr) -> Option<&mut Session> {
+    pub fn inbound_from(
+        &mut self,
+        of: Protocol,
+        external: Endpoint,
+        remote: Ipv4Addr,
+    ) -> Option<&mut Session> {
         let fits = |session: &&mut Session| {
             session.protocol == of && session.external == external && session.remote.0 == remote
         };
