@@ -6,7 +6,7 @@ use anyhow::Result;
 use regex_lite::Regex;
 
 use crate::sources::{self, Source};
-use crate::{docs, markdown, rules, run, setup};
+use crate::{compliance, docs, markdown, rules, run, setup};
 
 /// Lines a source file may have, its tests not counted.
 const MAX_LINES: usize = 400;
@@ -14,7 +14,7 @@ const MAX_LINES: usize = 400;
 /// A check: its name, and what it finds wrong.
 type Check = (&'static str, fn() -> Result<Vec<String>>);
 
-const CHECKS: [Check; 10] = [
+const CHECKS: [Check; 11] = [
     ("format", || command(run::cargo().args(["fmt", "--all", "--check"]))),
     ("clippy", host_clippy),
     ("clippy of the data plane", data_plane_clippy),
@@ -26,6 +26,7 @@ const CHECKS: [Check; 10] = [
     ("paths of this machine", || each(machine_paths)),
     ("links", || each(markdown::broken_links)),
     ("claims and their tests", || each(markdown::unproved_claims)),
+    ("compliance", || each(compliance::problems)),
     ("generated docs", docs::outdated),
 ];
 

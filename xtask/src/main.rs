@@ -2,10 +2,13 @@
 
 mod bench;
 mod build;
+mod compliance;
 mod demo;
 mod docs;
+mod fuzz;
 mod lint;
 mod markdown;
+mod results;
 mod rules;
 mod run;
 mod setup;
@@ -44,10 +47,15 @@ enum Task {
     /// Compare natgw with the kernel's NAT, other gateways and this machine's limits
     #[command(disable_help_flag = true)]
     Bench(bench::Options),
+    /// Compare the data plane with a model of a NAT, by random packets
+    #[command(disable_help_flag = true)]
+    Fuzz(fuzz::Options),
     /// Run natgw in a lab of network namespaces and show what it does
     Demo,
     /// Check format, lints, architecture rules and docs
     Lint,
+    /// Write COMPLIANCE.md from its table and from what the tests last came to
+    Compliance,
     /// Regenerate the generated parts of the docs
     Docs {
         /// Change nothing; exit status 1 if a file is out of date
@@ -63,8 +71,10 @@ fn main() -> ExitCode {
         Task::Build { release } => build::default_members(release).map(|()| ExitCode::SUCCESS),
         Task::Test(options) => test::run(&options),
         Task::Bench(options) => bench::run(&options),
+        Task::Fuzz(options) => fuzz::run(&options),
         Task::Demo => demo::run(),
         Task::Lint => lint::run(),
+        Task::Compliance => compliance::write().map(|()| ExitCode::SUCCESS),
         Task::Docs { check: true } => docs::check(),
         Task::Docs { check: false } => docs::write().map(|()| ExitCode::SUCCESS),
     };

@@ -91,6 +91,12 @@ pub const RULES: &[Rule] = &[
         forbidden: r"\bnat_common::(?:\{[^}]*)?\b(?:checksum|rss|tcp)\b",
         why: "tests share no code with what they test, only its types",
     },
+    Rule {
+        directory: "tests/src/model",
+        modules: All,
+        forbidden: r"\b(?:nat_common|nat_userspace)\b",
+        why: "the model shares nothing with what it checks",
+    },
 ];
 
 /// Every place where `sources` break `rule`, and every module the rule names that is not there.

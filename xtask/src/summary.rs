@@ -4,6 +4,8 @@ use std::fmt;
 
 use regex_lite::Regex;
 
+use crate::results::{Outcome, Results};
+
 /// The outcome of one suite or of several.
 #[derive(Debug, Default, PartialEq)]
 pub struct Summary {
@@ -13,6 +15,8 @@ pub struct Summary {
     pub failed: Vec<String>,
     /// Tests that did not run.
     pub skipped: Vec<Skipped>,
+    /// What each test came to.
+    pub results: Results,
 }
 
 /// A test that did not run.
@@ -30,6 +34,7 @@ impl Summary {
         self.passed += other.passed;
         self.failed.extend(other.failed);
         self.skipped.extend(other.skipped);
+        self.results.add(other.results);
     }
 
     /// The same outcome, with a failure if `suite` turned out to have no tests at all.
@@ -79,7 +84,7 @@ impl Parser {
         Self {
             suite: suite.to_owned(),
             summary: Summary::default(),
-            single: regex(r"^test (.+?) +\.\.\. (ignored|FAILED)(?:, (.*)| \((.*)\))?$"),
+            single: regex(r"^test (.+?) +\.\.\. (ok|ignored|FAILED)(?:, (.*)| \((.*)\))?$"),
             result: regex(r"^test result: \w+\. (\d+) passed; (\d+) failed; (\d+) ignored;"),
             failures: 0,
             ignored: 0,
@@ -97,9 +102,17 @@ impl Parser {
             self.results += 1;
         } else if let Some(found) = self.single.captures(line) {
             let test = format!("{}: {}", self.suite, &found[1]);
-            if &found[2] == "FAILED" {
+            // Of a unit test's path only its own name.
+            let name = found[1].rsplit("::").next().unwrap_or_default();
+            let outcome = match &found[2] {
+                "ok" => Outcome::Passed,
+                "FAILED" => Outcome::Failed,
+                _ => Outcome::NotRun,
+            };
+            self.summary.results.note(name, outcome);
+            if outcome == Outcome::Failed {
                 self.summary.failed.push(test);
-            } else {
+            } else if outcome == Outcome::NotRun {
                 let reason = found.get(3).or(found.get(4)).map_or(NO_REASON, |reason| reason.as_str());
                 self.summary.skipped.push(Skipped { test, reason: reason.to_owned() });
             }

@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 
 use crate::build::{self, Executable};
 use crate::summary::{Parser, Skipped, Summary};
-use crate::{run, setup};
+use crate::{compliance, run, setup};
 
 /// The suites that need root, as package and test target, in the order in which they run.
 const ROOT_SUITES: [(&str, &str); 3] =
@@ -67,6 +67,13 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         let suite = suite.with_context(|| format!("cargo has built no test `{target}` of {package}"))?;
         let outcome = as_root(suite, natgw, filter, no_root)?;
         privileged.add(if filter.is_none() { outcome.not_empty(&name(suite)) } else { outcome });
+    }
+    let mut results = summary.results.clone();
+    results.add(privileged.results.clone());
+    let whole = options.filter.is_none() && no_root.is_none();
+    results.keep(whole)?;
+    if whole {
+        compliance::write()?;
     }
     Ok(conclude(summary, privileged, run::in_ci()))
 }

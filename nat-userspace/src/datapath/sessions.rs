@@ -140,6 +140,14 @@ impl Maps {
         Ok(mappings)
     }
 
+    /// Has every session look as if `ticks` more had passed since its last packet: tests let time pass without waiting.
+    ///
+    /// # Errors
+    /// [`DatapathError::Access`] if the kernel refuses.
+    pub fn let_pass(&self, ticks: u32) -> Result<(), DatapathError> {
+        table::let_pass(&self.flows, ticks)
+    }
+
     /// Every flow as it stands in the table.
     ///
     /// # Errors

@@ -28,6 +28,27 @@ pub(super) fn for_each(table: &MapData, mut visit: impl FnMut(&FlowEntry4)) -> R
     Ok(())
 }
 
+/// Has every flow look as if `ticks` more had passed since its last packet.
+///
+/// # Errors
+/// What the kernel answers.
+pub(super) fn let_pass(table: &MapData, ticks: u32) -> Result<(), DatapathError> {
+    let entries = groups(table)? as usize * GROUP_ENTRIES as usize;
+    let length = entries * size_of::<FlowEntry4>();
+    let memory = Memory::writable(table, length).map_err(DatapathError::access("map", NAME))?;
+    for number in 0..entries {
+        let entry = memory.value::<FlowEntry4>(number);
+        // SAFETY: within the mapping.
+        unsafe {
+            if holds_flow((&raw const (*entry).generation).read_volatile()) {
+                let seen = (&raw const (*entry).last_seen).read_volatile();
+                (&raw mut (*entry).last_seen).write_volatile(seen.wrapping_sub(ticks));
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Groups of the table; behind them, one more holds the secret.
 ///
 /// # Errors

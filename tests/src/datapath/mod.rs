@@ -16,6 +16,7 @@ mod rig;
 mod session;
 mod slow;
 mod state;
+mod time;
 
 pub use expected::{
     Expected, divided, dropped, hairpin, held, inbound, local, outbound, refused, replied, stack,
@@ -31,7 +32,7 @@ pub use packet::{
     Body, Packet, checksum, echo_reply, echo_request, fix_ip_checksum, icmp_error, tcp, timestamp_request,
     udp,
 };
-pub use rig::{Hook, Outcome, Rig, Verdict};
+pub use rig::{Hook, Outcome, Rig, Verdict, addressed};
 pub use state::State;
 
 pub use nat_common::{drop::DropReason, flow::address};

@@ -98,7 +98,7 @@ pub struct Outcome {
 
 /// A gateway in a network namespace of its own, which is this thread's from now on.
 pub struct Rig {
-    datapath: Datapath,
+    pub(super) datapath: Datapath,
     queues: Option<QueueDriver>,
     facts: HostFacts,
     indexes: HashMap<&'static str, u32>,
@@ -389,7 +389,7 @@ impl Rig {
 
 /// The frame as the link would bring it: TC leaves alone what is addressed to another interface's MAC address, and tests
 /// of where a packet may arrive need not care.
-fn addressed(side: Side, mut frame: Vec<u8>) -> Vec<u8> {
+pub fn addressed(side: Side, mut frame: Vec<u8>) -> Vec<u8> {
     if HOOK.get() == Hook::Tc && frame.first().is_some_and(|first| first & 1 == 0) {
         frame[..6].copy_from_slice(&side.mac());
     }

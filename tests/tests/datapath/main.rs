@@ -11,6 +11,7 @@ mod expire;
 mod flow;
 mod forward;
 mod fragment;
+mod fuzz;
 mod hairpin;
 mod host;
 mod icmp;
@@ -100,6 +101,7 @@ fn main() -> ExitCode {
         flow::trials(),
         forward::trials(),
         fragment::trials(),
+        fuzz::trials(),
         host::trials(),
         hairpin::trials(),
         icmp::trials(),

@@ -116,8 +116,8 @@ fn fields_that_translation_does_not_concern_are_untouched() {
     let request = udp(HOST, 5000, REMOTE, 53);
     rig.establish(&request);
     for (dscp, ecn) in [(46, IpEcn::NotEct), (0, IpEcn::Ect0), (63, IpEcn::CongestionExperienced)] {
-        for (identification, dont_fragment, ttl) in [(0, true, 255), (0xffff, false, 2), (1, false, 64)] {
-            let marked = |packet: Packet| {
+        for (identification, dont_fragment, ttl) in [(0, true, 255), (0xffff, true, 2), (1, false, 64)] {
+            let marked = |packet: Packet, dont_fragment| {
                 packet.with(|packet| {
                     packet.ip.dscp = IpDscp::try_new(dscp).expect("six bits");
                     packet.ip.ecn = ecn;
@@ -126,10 +126,11 @@ fn fields_that_translation_does_not_concern_are_untouched() {
                     packet.ip.time_to_live = ttl;
                 })
             };
-            let request = marked(request.clone());
+            // What goes out and may be fragmented gets an identification of the gateway's own.
+            let request = marked(request.clone(), true);
             let leaving = request.translated(ELASTIC_IP, PORT);
             rig.expect(Internal, &request, outbound(&leaving));
-            let answer = marked(leaving.answer());
+            let answer = marked(leaving.answer(), dont_fragment);
             rig.expect(External, &answer, inbound(&answer.delivered(HOST, 5000)));
         }
     }
