@@ -6,6 +6,17 @@ use nat_common::{drop::DropReason, flow::Direction};
 
 use super::{rig::Verdict, state::Change};
 
+/// Which identification a packet leaves with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Identification {
+    /// That of the frame expected.
+    Kept,
+    /// One of the gateway's own, whichever.
+    Own,
+    /// That of the gateway's own which the latest packet got.
+    Same,
+}
+
 /// Everything that one packet may do.
 #[derive(Clone, Debug)]
 pub struct Expected {
@@ -14,6 +25,7 @@ pub struct Expected {
     pub(super) frame: Option<Vec<u8>>,
     packet_counter: Option<(&'static str, &'static str)>,
     reason: Option<DropReason>,
+    pub(super) identification: Identification,
     opens: bool,
     refreshes: Option<Direction>,
     also_refreshes: Option<Direction>,
@@ -78,6 +90,7 @@ pub fn dropped(reason: DropReason) -> Expected {
         frame: None,
         packet_counter: None,
         reason: Some(reason),
+        identification: Identification::Kept,
         opens: false,
         refreshes: None,
         also_refreshes: None,
@@ -139,6 +152,18 @@ impl Expected {
     #[must_use]
     pub fn refreshing_nothing(self) -> Self {
         Self { refreshes: None, ..self }
+    }
+
+    /// It leaves with an identification of the gateway's own.
+    #[must_use]
+    pub fn numbered(self) -> Self {
+        Self { identification: Identification::Own, ..self }
+    }
+
+    /// It leaves with the identification of the latest packet that got one.
+    #[must_use]
+    pub fn numbered_alike(self) -> Self {
+        Self { identification: Identification::Same, ..self }
     }
 
     /// The session of the host that gets it is refreshed too.

@@ -2,7 +2,10 @@
 
 use std::path::Path;
 
-use nat_userspace::{config::{Config, IdleReset}, datapath::LoadOptions};
+use nat_userspace::{
+    config::{Config, IdleReset},
+    datapath::LoadOptions,
+};
 
 /// A configuration by its parts, each of them TOML. The standard one allows everything, and its Elastic IP has a
 /// single port, so that a test knows the translated packet before it is sent.

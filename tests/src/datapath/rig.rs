@@ -16,10 +16,11 @@ use nat_userspace::{
 use super::{
     dump,
     events::Events,
-    expected::Expected,
+    expected::{Expected, Identification},
     layout::Layout,
     machine::{read_facts, stay_on_this_cpu},
     network::{self, Network, Side},
+    packet::fix_ip_checksum,
     slow::Handed,
     state::State,
 };
@@ -104,6 +105,8 @@ pub struct Rig {
     indexes: HashMap<&'static str, u32>,
     events: Events,
     pub(super) handed: Handed,
+    /// The latest identification of the gateway's own, as on the wire.
+    number: [u8; 2],
     case: String,
     linear: usize,
 }
@@ -170,6 +173,7 @@ impl Rig {
             indexes: HashMap::new(),
             events,
             handed,
+            number: [0; 2],
             case: String::new(),
             linear: usize::MAX,
         }
@@ -286,7 +290,9 @@ impl Rig {
         if verdict != wanted_verdict {
             let _ = writeln!(problems, "the verdict is {verdict:?} and not {wanted_verdict:?}");
         }
-        let wanted = expected.frame.as_deref().unwrap_or(&sent);
+        let wanted =
+            self.identified(expected.frame.as_deref().unwrap_or(&sent), &frame, expected.identification);
+        let wanted = &wanted[..];
         if frame != wanted {
             let _ =
                 writeln!(problems, "the frame that leaves differs; wanted:\n{}", dump::frame(wanted, None));
@@ -311,6 +317,20 @@ impl Rig {
             let case = &self.case;
             panic!("{case}\n{problems}came on {}:\n{came}left ({verdict:?}):\n{left}{state}", side.device());
         }
+    }
+
+    /// The frame `wanted` with the identification that it is to have, given the frame that `left`.
+    fn identified(&mut self, wanted: &[u8], left: &[u8], identification: Identification) -> Vec<u8> {
+        let mut wanted = wanted.to_vec();
+        let l3 = if wanted[12..14] == [0x81, 0] { 18 } else { 14 };
+        if identification == Identification::Own && left.len() >= l3 + 6 {
+            self.number = [left[l3 + 4], left[l3 + 5]];
+        }
+        if identification != Identification::Kept {
+            wanted[l3 + 4..l3 + 6].copy_from_slice(&self.number);
+            fix_ip_checksum(&mut wanted, l3);
+        }
+        wanted
     }
 
     /// Everything the data plane remembers.

@@ -228,8 +228,7 @@ fn invariant_8_every_packet_is_counted_exactly_once() {
     let tellable: u64 = tellable.iter().filter_map(|reason| drops.get(reason)).sum();
     assert!(told > 0 && told <= tellable, "{told} of {:?}", state.drops());
     assert_eq!(state.counter("stack_packets"), verdicts["stack"]);
-    let left =
-        ["outbound_packets", "inbound_packets", "local_packets", "hairpin_packets", "replied_packets"];
+    let left = ["outbound_packets", "inbound_packets", "local_packets", "hairpin_packets", "replied_packets"];
     assert_eq!(left.iter().map(|name| state.counter(name)).sum::<u64>() + told, verdicts["left"]);
     assert_eq!(state.counter("inbound_packets"), reverse);
     assert!(state.drops().len() > 20, "{:?}", state.drops());
