@@ -80,6 +80,7 @@ fn a_frame_in_several_buffers_for_the_host_is_counted_whole() {
 fn a_frame_in_several_buffers_too_big_for_the_next_link_is_answered() {
     let mut rig = jumbo(1_500);
     rig.connect(HOST, 9_000, REMOTE, 9_000);
+    rig.open(&udp(HOST, 9_000, REMOTE, 9_000));
     for length in [9_000, 20_000, 65_535] {
         for packet in packets(HOST, 9_000, length) {
             rig.case(format!("{length} bytes"));
