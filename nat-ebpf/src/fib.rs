@@ -12,6 +12,7 @@ use nat_common::{
     drop::DropReason,
     event::Event,
     neighbour::{Neighbour, UNANSWERED_LIFETIME},
+    slow::MAX_BYTES,
 };
 
 use crate::{
@@ -78,6 +79,11 @@ pub fn hop<P: Packet>(
         let mtu = unsafe { parameters.__bindgen_anon_1.mtu_result };
         if query.atomic {
             return Err(Stop::Reply(Reply::FragmentationNeeded(mtu)));
+        }
+        // Before its session is refreshed: what stands for many packets is not one datagram, and some are too large to be
+        // handed over.
+        if query.length as usize > MAX_BYTES || P::attach(context).segment_payload() != 0 {
+            return Err(Stop::Drop(DropReason::TooBig));
         }
         rewrite.mtu = mtu;
         // Its fragments will fit.

@@ -42,10 +42,6 @@ pub fn divide<P: Packet>(
     rewrite: &Rewrite,
 ) -> Stop {
     let mut packet = P::attach(context);
-    // What stands for many packets is not one datagram.
-    if packet.segment_payload() != 0 {
-        return Stop::Drop(DropReason::TooBig);
-    }
     let pending = match parsed.key.protocol {
         protocol::TCP => packet.pending_checksum(parsed.l4 as usize + field::TCP_CHECKSUM).is_some(),
         protocol::UDP => packet.pending_checksum(parsed.l4 as usize + field::UDP_CHECKSUM).is_some(),

@@ -212,7 +212,10 @@ fn later_fragments_carry_the_options_alone_that_ask_for_it() {
 
 /// A device that keeps what it is given.
 #[derive(Clone, Default)]
-struct Device(Rc<RefCell<Vec<(u32, Vec<u8>)>>>);
+struct Device(Rc<RefCell<Sent>>);
+
+/// Frames by the index of the device that they left by.
+type Sent = Vec<(u32, Vec<u8>)>;
 
 impl Send for Device {
     fn mtu(&self, ifindex: u32) -> io::Result<usize> {

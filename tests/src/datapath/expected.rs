@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use nat_common::{drop::DropReason, flow::Direction};
 
-use super::{rig::Verdict, state::Change};
+use super::{packet::fix_ip_checksum, rig::Verdict, state::Change};
 
 /// Which identification a packet leaves with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -206,6 +206,21 @@ impl Expected {
 
     fn without_reason(self) -> Self {
         Self { reason: None, ..self }
+    }
+
+    /// The frame that is to leave where `sent` came, given the one that `left`: of the gateway's own identifications any will
+    /// do, and `number` is the latest.
+    pub(super) fn leaving(&self, sent: &[u8], left: &[u8], number: &mut [u8; 2]) -> Vec<u8> {
+        let mut wanted = self.frame.as_deref().unwrap_or(sent).to_vec();
+        let l3 = if wanted.get(12..14) == Some(&[0x81, 0]) { 18 } else { 14 };
+        if self.identification == Identification::Own && left.len() >= l3 + 6 {
+            *number = [left[l3 + 4], left[l3 + 5]];
+        }
+        if self.identification != Identification::Kept {
+            wanted[l3 + 4..l3 + 6].copy_from_slice(number);
+            fix_ip_checksum(&mut wanted, l3);
+        }
+        wanted
     }
 
     /// The change of the data plane's state, for this frame.

@@ -16,11 +16,10 @@ use nat_userspace::{
 use super::{
     dump,
     events::Events,
-    expected::{Expected, Identification},
+    expected::Expected,
     layout::Layout,
     machine::{read_facts, stay_on_this_cpu},
     network::{self, Network, Side},
-    packet::fix_ip_checksum,
     slow::Handed,
     state::State,
 };
@@ -290,8 +289,7 @@ impl Rig {
         if verdict != wanted_verdict {
             let _ = writeln!(problems, "the verdict is {verdict:?} and not {wanted_verdict:?}");
         }
-        let wanted =
-            self.identified(expected.frame.as_deref().unwrap_or(&sent), &frame, expected.identification);
+        let wanted = expected.leaving(&sent, &frame, &mut self.number);
         let wanted = &wanted[..];
         if frame != wanted {
             let _ =
@@ -317,20 +315,6 @@ impl Rig {
             let case = &self.case;
             panic!("{case}\n{problems}came on {}:\n{came}left ({verdict:?}):\n{left}{state}", side.device());
         }
-    }
-
-    /// The frame `wanted` with the identification that it is to have, given the frame that `left`.
-    fn identified(&mut self, wanted: &[u8], left: &[u8], identification: Identification) -> Vec<u8> {
-        let mut wanted = wanted.to_vec();
-        let l3 = if wanted[12..14] == [0x81, 0] { 18 } else { 14 };
-        if identification == Identification::Own && left.len() >= l3 + 6 {
-            self.number = [left[l3 + 4], left[l3 + 5]];
-        }
-        if identification != Identification::Kept {
-            wanted[l3 + 4..l3 + 6].copy_from_slice(&self.number);
-            fix_ip_checksum(&mut wanted, l3);
-        }
-        wanted
     }
 
     /// Everything the data plane remembers.
