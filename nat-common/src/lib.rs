@@ -39,4 +39,4 @@ pub mod wish;
 mod pod;
 
 /// Version of the map layouts. State pinned under another version is never reused.
-pub const SCHEMA: u32 = 3;
+pub const SCHEMA: u32 = 4;

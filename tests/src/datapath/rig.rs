@@ -289,8 +289,7 @@ impl Rig {
         if verdict != wanted_verdict {
             let _ = writeln!(problems, "the verdict is {verdict:?} and not {wanted_verdict:?}");
         }
-        let wanted = expected.leaving(&sent, &frame, &mut self.number);
-        let wanted = &wanted[..];
+        let wanted = &expected.leaving(&sent, &frame, &mut self.number)[..];
         if frame != wanted {
             let _ =
                 writeln!(problems, "the frame that leaves differs; wanted:\n{}", dump::frame(wanted, None));

@@ -218,7 +218,8 @@ fn a_fragment_of_anothers_datagram_does_not_pass() {
     let packet = udp(HOST, 5000, REMOTE, 53).payload(&[7; 100]);
     let pieces = fragments(&packet, &[4]);
     assert_eq!(rig.send(Internal, &pieces[0]).verdict, Verdict::Redirect);
-    let changes: [(&str, fn(&mut Packet)); 4] = [
+    type Change = fn(&mut Packet);
+    let changes: [(&str, Change); 4] = [
         ("identification", |packet| packet.ip.identification ^= 1),
         ("destination", |packet| packet.ip.destination = REMOTE_2.octets()),
         ("source", |packet| packet.ip.source = SECOND_HOST.octets()),
