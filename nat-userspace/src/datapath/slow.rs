@@ -6,6 +6,7 @@ use bytemuck::pod_read_unaligned;
 use nat_common::{
     config::{Config, slot},
     fragment::{self, BUCKET_RECORDS, BUCKET_WORDS, Bucket4, Key, Record, Time},
+    memory::Words,
     slow::{Counts, Head},
     table::{Probe, Secret},
 };
@@ -92,6 +93,14 @@ impl SlowMaps {
         let time = Time { now: now(), lifetime: self.lifetime() };
         let record = fragment::read(bucket, fragment::find(bucket, key, time)?, key)?;
         (record.generation == self.generation()).then_some(record)
+    }
+
+    /// Forgets all first fragments: for tests that begin anew.
+    pub fn forget(&self) {
+        let words = self.records.words(0, self.buckets as usize * BUCKET_WORDS as usize);
+        for word in 0..self.buckets * BUCKET_WORDS {
+            words.store(word, 0);
+        }
     }
 
     /// The counts as they stand.

@@ -33,6 +33,11 @@ impl Rig {
         packets
     }
 
+    /// Has the data plane forget all first fragments.
+    pub fn forget_fragments(&self) {
+        self.handed.maps.forget();
+    }
+
     /// What the controller finds of the first fragment of this one's datagram.
     #[must_use]
     pub fn slow_record(&self, head: &slow::Head, bytes: &[u8]) -> Option<fragment::Record> {

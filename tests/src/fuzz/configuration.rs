@@ -8,8 +8,8 @@ use crate::{
 };
 
 /// Idle timeouts in seconds. Time passes in steps of 40 ticks, of which none comes near one of these.
-const LIMITS: &str = "[gateway]\nmax_sessions = 1024\nicmp_errors_per_second = 1000000\n[timeouts]\n\
-    tcp_established = 1000\ntcp_transitory = 200\ntcp_closing = 100\nudp = 310\nicmp = 60\n";
+const LIMITS: &str = "[gateway]\nmax_sessions = 1024\nmax_fragmented_datagrams = 4096\nicmp_errors_per_second = 1000000\n[timeouts]\n\
+    tcp_established = 1000\ntcp_transitory = 200\ntcp_closing = 100\nudp = 310\nicmp = 60\nfragments = 3600\n";
 /// The step that time passes in.
 pub const STEP: u32 = 40;
 

@@ -276,8 +276,8 @@ impl Source {
             spec.fragment = self.random.pick(&[0, 0, 0x8000, 0xc000]);
             spec.identification = self.random.below(0x1_0000) as u16;
         }
-        if self.random.once_in(40) {
-            spec.fragment = self.random.pick(&[0x2000, 0x2001, 0x00b9, 0x1fff, 0x6000]);
+        if self.random.once_in(60) {
+            self.divide(spec);
         }
         if self.random.once_in(25) {
             spec.options = self.options();
@@ -291,6 +291,22 @@ impl Source {
         if self.random.once_in(60) {
             spec.arrives =
                 self.random.pick(&[Side::Internal, Side::InternalB, Side::External, Side::Unconfigured]);
+        }
+    }
+
+    /// Makes a packet one of a few fragments that may belong together; most are as long as fragments are.
+    fn divide(&mut self, spec: &mut Spec) {
+        spec.identification = 1 + self.random.below(3) as u16;
+        spec.fragment = self
+            .random
+            .pick(&[0x2000, 0x2000, 0x2000, 0x6000, 0x2004, 0x0004, 0x2009, 0x0012, 0x2001, 0x1fff]);
+        if self.random.once_in(5) {
+            return;
+        }
+        match &mut spec.body {
+            Body::Tcp { options, data, .. } => (*options, *data) = (4, 8 * self.random.below(9) as u16),
+            Body::Udp { data, .. } | Body::Icmp { data, .. } => *data = 8 * self.random.below(9) as u16,
+            Body::Error { .. } | Body::Other { .. } => {}
         }
     }
 

@@ -96,6 +96,7 @@ impl Machine {
     fn begin(&mut self) {
         self.rig.let_pass(FOREVER);
         self.rig.end_idle();
+        self.rig.forget_fragments();
         if self.configuration != Configuration::default() {
             self.configuration = Configuration::default();
             self.rig.apply(&self.configuration.layout());
@@ -163,6 +164,8 @@ impl Machine {
         let frame = spec.frame(&mut |protocol, internal, remote| model.external(protocol, internal, remote));
         let frame = addressed(spec.arrives, frame);
         let outcome = self.rig.send(spec.arrives, &frame[..]);
+        // What is handed to the controller stays with it here.
+        self.rig.slow();
         self.packets += 1;
         self.model.set_clock(self.now());
         let rig = &self.rig;

@@ -1,12 +1,14 @@
 //! Packets of sessions, and between subnets.
 
+use std::net::Ipv4Addr;
+
 use crate::datapath::{Side, mac_of};
 
 use super::{
     mutation::Mutation,
     nat::{HAIRPIN, INBOUND, LOCAL, Leave, Model, OUTBOUND, Packet, Stop},
     packet::{Content, Datagram},
-    reply::Reply,
+    reply::{Reply, is_martian},
     rewrite,
     session::{Endpoint, Session},
     wire::{put, word},
@@ -19,7 +21,7 @@ pub(super) fn endpoints(ip: &Datagram, content: Content) -> [Endpoint; 2] {
         Content::Tcp { ports, .. } | Content::Udp { ports } => ports,
         Content::Query { reply: false, identifier } => [identifier, 0],
         Content::Query { reply: true, identifier } => [0, identifier],
-        Content::Error => [0; 2],
+        Content::Error | Content::Bare | Content::Other => [0; 2],
     };
     [(ip.source, source), (ip.destination, destination)]
 }
@@ -101,6 +103,11 @@ impl Model {
         if self.mutation == Some(Mutation::OutsideOpens) && packet.ip.protocol == 17 {
             self.moved.push(("sessions_opened", 1));
         }
+        // What was turned round here has an Elastic IP for its source; nobody outside has.
+        let turned = packet.arrives != Side::External;
+        if let Some(spoofed) = self.spoofed(remote.0).filter(|_| !turned) {
+            return Err(self.host_or(packet, spoofed));
+        }
         if !self.world.is_elastic(external.0) {
             return Err(self.host_or(packet, "not_for_gateway"));
         }
@@ -110,6 +117,15 @@ impl Model {
         self.check_ttl(packet)?;
         self.may_enter(packet, internal, external.1)?;
         Ok(internal)
+    }
+
+    /// What is wrong with the source of a packet from outside, if anything is (RFC 2827).
+    pub(super) fn spoofed(&self, source: Ipv4Addr) -> Option<&'static str> {
+        if is_martian(source) {
+            return Some("martian");
+        }
+        let ours = self.world.subnet(source).is_some() || self.world.is_elastic(source);
+        ours.then_some("source_not_in_subnet")
     }
 
     fn check_ttl(&self, packet: &Packet<'_>) -> Result<(), Stop> {
@@ -127,18 +143,11 @@ impl Model {
             }
             return;
         }
-        let (flags, sequence, data) = match content {
-            Content::Tcp { flags, sequence, data, .. } => (Some(flags), sequence, data),
-            Content::Udp { .. } | Content::Query { .. } | Content::Error => (None, 0, 0),
-        };
-        session.seen(outward, now, (packet.ip.end - packet.ip.ip) as u64, flags, mutation);
+        session.seen(outward, now, (packet.ip.end - packet.ip.ip) as u64, content, mutation);
         if outward {
             session.outbound.judged = generation;
         }
-        if outward && flags.is_some_and(|flags| flags & 1 != 0) {
-            session.end = Some(sequence.wrapping_add(data).wrapping_add(1));
-        }
-        let ended = flags.is_some_and(|flags| flags & 4 != 0);
+        let ended = matches!(content, Content::Tcp { flags, .. } if flags & 4 != 0);
         if mutation == Some(Mutation::ResetEndsAtOnce) && ended {
             self.table.remove(of);
         }
@@ -156,7 +165,7 @@ impl Model {
             return Err(Stop::Refuse("nacl_outbound"));
         }
         match self.world.route(ip.destination) {
-            None => Err(Stop::Refuse("no_route")),
+            None => Err(Stop::Reply(Reply::NO_ROUTE)),
             Some(Target::Blackhole) => Err(Stop::Refuse("blackhole")),
             Some(target) => Ok(target),
         }
@@ -177,7 +186,7 @@ impl Model {
         if self.world.is_elastic(packet.ip.destination) && !errs(packet) {
             return Ok(());
         }
-        self.world.way_out(packet.ip.destination).map(drop).map_err(Stop::Refuse)
+        self.world.way_out(packet.ip.destination).map(drop).map_err(Stop::from)
     }
 
     /// Out of the NAT gateway's subnet.
@@ -201,12 +210,12 @@ impl Model {
             return Err(Stop::Refuse("nacl_inbound"));
         }
         self.arrive(packet, to)?;
-        self.world.way_in(to.0).map(drop).map_err(Stop::Refuse)
+        self.world.way_in(to.0).map(drop).map_err(Stop::from)
     }
 
     /// Into the subnet of a private host.
     pub(super) fn arrive(&self, packet: &Packet<'_>, (address, port): Endpoint) -> Result<(), Stop> {
-        let Some(subnet) = self.world.subnet(address) else { return Err(Stop::Refuse("no_route")) };
+        let Some(subnet) = self.world.subnet(address) else { return Err(Stop::Reply(Reply::NO_ROUTE)) };
         let denied = |acl: &super::Acl| !allows(&acl.inbound, packet.ip.protocol, packet.ip.source, port);
         if subnet.acl.as_ref().is_some_and(denied) {
             return Err(Stop::Refuse("nacl_inbound"));
@@ -236,6 +245,15 @@ impl Model {
         if self.mutation == Some(Mutation::PaddingCut) {
             frame.truncate(packet.ip.end);
         }
+        if outward
+            && (!packet.ip.atomic || packet.ip.fragment)
+            && self.mutation != Some(Mutation::IdentificationStays)
+        {
+            // Any that is not used yet: see `check_identification`.
+            let left = &packet.left.frame;
+            let own = if left.len() < packet.ip.end { 0 } else { word(left, packet.ip.ip + 4) };
+            rewrite::identification(&mut frame, &packet.ip, own);
+        }
         if outward {
             let hop = self.world.way_out(packet.ip.destination).unwrap_or(packet.ip.destination);
             rewrite::hop(&mut frame, Side::External, mac_of(hop));
@@ -257,7 +275,7 @@ impl Model {
 
     /// An untranslated packet between subnets, one hop on.
     pub(super) fn local(&self, packet: &Packet<'_>) -> Result<Leave, Stop> {
-        let side = self.world.way_in(packet.ip.destination).map_err(Stop::Refuse)?;
+        let side = self.world.way_in(packet.ip.destination).map_err(Stop::from)?;
         let mut frame = packet.frame.to_vec();
         rewrite::lower_ttl(&mut frame, &packet.ip);
         rewrite::hop(&mut frame, side, mac_of(packet.ip.destination));

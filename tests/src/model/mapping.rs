@@ -70,7 +70,7 @@ impl Model {
             Content::Tcp { flags, .. } => is_syn(flags),
             Content::Udp { .. } => true,
             // No host is meant to answer for an address that all share.
-            Content::Query { .. } | Content::Error => false,
+            Content::Query { .. } | Content::Error | Content::Bare | Content::Other => false,
         };
         let internal = self.owner(of, to).filter(|_| begins)?;
         let knows = || {

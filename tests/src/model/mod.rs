@@ -6,6 +6,7 @@
 
 mod error;
 mod forward;
+mod fragment;
 mod mapping;
 mod mutation;
 mod nat;

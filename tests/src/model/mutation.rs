@@ -54,6 +54,12 @@ mutations! {
     OutsideOpens,
     /// A refused packet keeps its session alive.
     RefusedRefreshes,
+    /// A RST ends its session early, whatever its sequence number.
+    AnyResetIsBelieved,
+    /// A packet that may be fragmented keeps its identification.
+    IdentificationStays,
+    /// An ICMP error with a wrong checksum is believed.
+    WrongErrorBelieved,
     /// Padding of a frame is cut off.
     PaddingCut,
 }

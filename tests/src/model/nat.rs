@@ -1,15 +1,20 @@
 //! The model itself: one packet in, and what must come of it out.
 
-use std::{collections::HashMap, net::Ipv4Addr};
+use std::{
+    collections::{HashMap, VecDeque},
+    net::Ipv4Addr,
+};
 
 use crate::datapath::{Outcome, Side, Verdict};
 
 use super::{
+    fragment::{Key, Trail},
     mutation::Mutation,
     packet::{self, Content, Datagram, Read},
     reply::{self, Reply},
     session::{Endpoint, Protocol, Summary, Table},
-    world::World,
+    wire::word,
+    world::{DeadEnd, World},
 };
 
 /// A NAT.
@@ -23,6 +28,10 @@ pub struct Model {
     pub(super) homes: HashMap<Ipv4Addr, Ipv4Addr>,
     /// The external endpoint of an internal one, where that does not depend on the remote.
     pub(super) mappings: HashMap<(Protocol, Endpoint), Endpoint>,
+    /// Where first fragments have gone.
+    pub(super) trails: HashMap<Key, Trail>,
+    /// The identifications that have left lately, with Elastic IP, remote and protocol.
+    numbers: VecDeque<([u8; 8], u8, u16)>,
     pub(super) moved: Vec<(&'static str, u64)>,
     pub(super) complaint: Option<String>,
 }
@@ -62,9 +71,20 @@ pub(super) enum Stop {
     Refuse(&'static str),
     /// Its sender is answered.
     Reply(Reply),
+    /// The controller holds it until its first fragment has passed.
+    Held,
+    /// Its sender gets a RST, or it is refused as a segment that opens nothing.
+    Reset,
+}
+
+impl From<DeadEnd> for Stop {
+    fn from(DeadEnd { reason, code }: DeadEnd) -> Self {
+        code.map_or(Self::Refuse(reason), |code| Self::Reply(Reply::told(code, reason)))
+    }
 }
 
 /// A packet that leaves: counted as what, by which interface, and its bytes.
+#[derive(Clone, Debug)]
 pub(super) struct Leave {
     pub counted: (&'static str, &'static str),
     pub side: Side,
@@ -88,6 +108,8 @@ impl Model {
             mutation,
             homes: HashMap::new(),
             mappings: HashMap::new(),
+            trails: HashMap::new(),
+            numbers: VecDeque::new(),
             moved: Vec::new(),
             complaint: None,
         }
@@ -152,6 +174,7 @@ impl Model {
         let result = match result {
             Ok((ip, result)) => {
                 length = Some((ip.end - ip.ip) as u64);
+                self.check_identification(&ip, &result);
                 self.answered(arrives, frame, &ip, result)
             }
             Err(stop) => Err((stop, None)),
@@ -176,6 +199,11 @@ impl Model {
                 count("stack_packets", 1);
                 count("stack_bytes", frame.len() as u64);
             }
+            Err((Stop::Held, _)) => {
+                count("held_packets", 1);
+                count("held_bytes", length.unwrap_or_default());
+            }
+            Err((Stop::Reset, _)) => unreachable!("it was answered or refused"),
             Err((Stop::Refuse(reason) | Stop::Reply(Reply { reason, .. }), told)) => {
                 answer.reason = Some(reason);
                 if let Some(length) = length {
@@ -188,6 +216,26 @@ impl Model {
         }
         answer.verdict = answer.verdict.at_this_hook();
         answer
+    }
+
+    /// What leaves by an Elastic IP and may be fragmented has an identification that no other has had lately toward the same
+    /// remote (RFC 6864 §5.3.1). Fragments that follow have their first one's.
+    fn check_identification(&mut self, ip: &Datagram, result: &Result<Leave, Stop>) {
+        const LATELY: usize = 1_000;
+        let Ok(Leave { counted: OUTBOUND, frame, .. }) = result else { return };
+        let follows = word(frame, ip.ip + 6) & 0x1fff != 0;
+        if follows || (ip.atomic && !ip.fragment) {
+            return;
+        }
+        let ends = frame[ip.ip + 12..ip.ip + 20].try_into().expect("two addresses");
+        let number = (ends, ip.protocol, word(frame, ip.ip + 4));
+        if self.numbers.contains(&number) {
+            self.complain(format!("identification {:#x} comes twice", number.2));
+        }
+        if self.numbers.len() == LATELY {
+            self.numbers.pop_front();
+        }
+        self.numbers.push_back(number);
     }
 
     /// Reads a frame; what becomes of a packet whose IP header can be believed comes with that header.
@@ -212,17 +260,25 @@ impl Model {
 
     /// Makes the answer that is due.
     fn answered(
-        &self,
+        &mut self,
         arrives: Side,
         frame: &[u8],
         ip: &Datagram,
         result: Result<Leave, Stop>,
     ) -> Result<Leave, (Stop, Option<Vec<u8>>)> {
+        let is_due = reply::is_due(ip) && !self.world.is_host(ip.source);
         let told = match result {
             Err(Stop::Reply(told)) => told,
+            Err(Stop::Reset) if is_due => {
+                let frame = reply::reset(frame, ip);
+                self.moved.push(("resets_sent", 1));
+                return Ok(Leave { counted: ("replied_packets", "replied_bytes"), side: arrives, frame });
+            }
+            Err(Stop::Reset) => return Err((Stop::Refuse("not_opening"), None)),
             other => return other.map_err(|stop| (stop, None)),
         };
-        let own = self.world.own(arrives).filter(|_| reply::is_due(ip));
+        let is_due = is_due && !(told.inside && arrives == Side::External);
+        let own = self.world.own(arrives).filter(|_| is_due);
         let answer = own.map(|own| reply::frame(frame, ip, told, own));
         match answer {
             Some(frame) if !told.refusal => {
@@ -240,7 +296,10 @@ impl Model {
             Side::Unconfigured | Side::Nic => return Err(self.host_or(packet, "not_configured")),
         };
         if packet.ip.fragment {
-            return Err(self.host_or(packet, "fragment"));
+            if packet.ip.group {
+                return Err(self.host_or(packet, "link_broadcast"));
+            }
+            return self.fragment(packet, outward);
         }
         let content = packet::content(packet.frame, &packet.ip);
         let content = content.map_err(|reason| self.host_or(packet, reason))?;
@@ -248,9 +307,20 @@ impl Model {
             return Err(self.host_or(packet, "link_broadcast"));
         }
         match (content, outward) {
+            (Content::Other, _) if self.world.is_host(packet.ip.destination) => Err(Stop::Stack),
+            (Content::Other, false) => Err(Stop::Refuse("protocol")),
+            (Content::Other, true) => Err(self.unserved(packet)),
             (Content::Error, _) => self.error(packet, outward),
             (_, true) => self.outward(packet, content),
             (_, false) => self.inward(packet, content),
+        }
+    }
+
+    /// A protocol that is never translated: a private host is told.
+    fn unserved(&self, packet: &Packet<'_>) -> Stop {
+        match self.world.subnet(packet.ip.source) {
+            Some(subnet) if subnet.side == packet.arrives => Stop::Reply(Reply::NO_PROTOCOL),
+            _ => Stop::Refuse("source_not_in_subnet"),
         }
     }
 

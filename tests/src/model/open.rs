@@ -8,18 +8,12 @@ use super::{
     mapping::Answer,
     mutation::Mutation,
     nat::{Leave, Model, Packet, Stop},
-    packet::Content,
-    reply::Reply,
+    packet::{Content, flag},
+    reply::{Reply, is_martian},
     session::{Endpoint, Half, Session, is_syn},
     wire::{address, word},
     world::{ElasticIp, Target},
 };
-
-/// Whether an address may not appear on a wire (RFC 1812 §5.3.7).
-fn is_martian(address: Ipv4Addr) -> bool {
-    let [first, ..] = address.octets();
-    first == 0 || first == 127 || first >= 224
-}
 
 impl Model {
     /// For the host, for another subnet, or the beginning of a session.
@@ -46,12 +40,17 @@ impl Model {
             return self.local(packet);
         }
         self.out_of_public(packet, remote.1)?;
+        if content == Content::Bare {
+            return Err(Stop::Reply(Reply::NO_PROTOCOL));
+        }
         let answer = if self.may_begin(content) { Answer::Opens } else { self.answer(content, internal) };
         if answer == Answer::Stray {
-            return Err(Stop::Refuse("not_opening"));
+            let is_reset = matches!(content, Content::Tcp { flags, .. } if flags & flag::RST != 0);
+            let is_told = matches!(content, Content::Tcp { .. }) && !is_reset;
+            return Err(if is_told { Stop::Reset } else { Stop::Refuse("not_opening") });
         }
         if !self.world.is_elastic(ip.destination) {
-            self.world.way_out(ip.destination).map_err(Stop::Refuse)?;
+            self.world.way_out(ip.destination).map_err(Stop::from)?;
         }
         if let Answer::Passes(external) = answer {
             return self.go_out(packet, content, external);
@@ -70,7 +69,7 @@ impl Model {
             Content::Tcp { flags, .. } => is_syn(flags) || self.mutation == Some(Mutation::AnySegmentOpens),
             Content::Query { reply, .. } => !reply || self.mutation == Some(Mutation::ReplyOpens),
             Content::Udp { .. } => true,
-            Content::Error => false,
+            Content::Error | Content::Bare | Content::Other => false,
         }
     }
 
@@ -91,11 +90,10 @@ impl Model {
             inbound: Half::begun(self.now, 0),
             end: None,
         };
-        let flags = if let Content::Tcp { flags, .. } = content { Some(flags) } else { None };
-        session.seen(true, self.now, (packet.ip.end - packet.ip.ip) as u64, flags, self.mutation);
+        session.seen(true, self.now, (packet.ip.end - packet.ip.ip) as u64, content, self.mutation);
         self.table.insert(session);
         self.moved.push(("sessions_opened", 1));
-        if flags.is_some() {
+        if matches!(content, Content::Tcp { .. }) {
             self.moved.push(("connection_attempts", 1));
         }
     }
@@ -232,7 +230,7 @@ impl Model {
         }
     }
 
-    fn complain(&mut self, what: String) {
+    pub(super) fn complain(&mut self, what: String) {
         self.complaint.get_or_insert(what);
     }
 }

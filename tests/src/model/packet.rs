@@ -21,6 +21,10 @@ pub mod kind {
     pub const EXCEEDED: u8 = 11;
     /// Parameter problem.
     pub const PARAMETER: u8 = 12;
+    /// Timestamp.
+    pub const TIMESTAMP: u8 = 13;
+    /// Timestamp reply.
+    pub const TIMESTAMP_REPLY: u8 = 14;
 }
 
 /// Header flags of TCP.
@@ -54,6 +58,8 @@ pub struct Datagram {
     pub ttl: u8,
     /// Whether it is part of a larger datagram.
     pub fragment: bool,
+    /// Whether it must not become one (RFC 6864: then its identification says nothing).
+    pub atomic: bool,
     /// Whether the frame is addressed to a group of hosts.
     pub group: bool,
 }
@@ -120,6 +126,7 @@ fn datagram(frame: &[u8]) -> Read {
         ttl: fixed[8],
         // The reserved bit and "don't fragment" say nothing about that.
         fragment: word(fixed, 6) & 0x3fff != 0,
+        atomic: word(fixed, 6) & 0x4000 != 0,
         group: frame[0] & 1 != 0,
     })
 }
@@ -155,6 +162,8 @@ pub enum Content {
         flags: u8,
         /// Sequence number.
         sequence: u32,
+        /// Acknowledgement number.
+        acknowledgement: u32,
         /// What the segment occupies of the stream, SYN and FIN not counted.
         data: u32,
     },
@@ -172,6 +181,10 @@ pub enum Content {
     },
     /// An ICMP error.
     Error,
+    /// GRE or ESP, which have no ports.
+    Bare,
+    /// Any other protocol.
+    Other,
 }
 
 /// Reads the transport header of a whole packet.
@@ -181,7 +194,9 @@ pub fn content(frame: &[u8], datagram: &Datagram) -> Result<Content, &'static st
         6 => tcp(body),
         17 => udp(body),
         1 => icmp(body),
-        _ => Err("protocol"),
+        47 | 50 if body.len() < if datagram.protocol == 47 { 4 } else { 8 } => Err("transport_truncated"),
+        47 | 50 => Ok(Content::Bare),
+        _ => Ok(Content::Other),
     }
 }
 
@@ -197,6 +212,7 @@ fn tcp(body: &[u8]) -> Result<Content, &'static str> {
         ports: [word(body, 0), word(body, 2)],
         flags: body[13],
         sequence: u32::from(word(body, 4)) << 16 | u32::from(word(body, 6)),
+        acknowledgement: u32::from(word(body, 8)) << 16 | u32::from(word(body, 10)),
         data: (body.len() - header) as u32,
     })
 }
@@ -217,8 +233,10 @@ fn icmp(body: &[u8]) -> Result<Content, &'static str> {
         return Err("transport_truncated");
     }
     match body[0] {
-        kind::ECHO => Ok(Content::Query { reply: false, identifier: word(body, 4) }),
-        kind::ECHO_REPLY => Ok(Content::Query { reply: true, identifier: word(body, 4) }),
+        kind::ECHO | kind::TIMESTAMP => Ok(Content::Query { reply: false, identifier: word(body, 4) }),
+        kind::ECHO_REPLY | kind::TIMESTAMP_REPLY => {
+            Ok(Content::Query { reply: true, identifier: word(body, 4) })
+        }
         kind::UNREACHABLE | kind::EXCEEDED | kind::PARAMETER => Ok(Content::Error),
         _ => Err("icmp_type"),
     }

@@ -35,6 +35,11 @@ pub fn lower_ttl(frame: &mut [u8], datagram: &Datagram) {
     header(frame, datagram.ip, datagram.transport - datagram.ip, |header| header[8] -= 1);
 }
 
+/// Gives the packet another identification.
+pub fn identification(frame: &mut [u8], datagram: &Datagram, new: u16) {
+    header(frame, datagram.ip, datagram.transport - datagram.ip, |header| put(header, 4, new));
+}
+
 /// Replaces an address of the IP header.
 pub fn replace_address(frame: &mut [u8], datagram: &Datagram, outward: bool, new: Ipv4Addr) {
     let at = if outward { 12 } else { 16 };

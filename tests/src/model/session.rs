@@ -4,7 +4,10 @@ use std::{collections::HashMap, net::Ipv4Addr};
 
 use super::{
     mutation::Mutation,
-    packet::flag::{ACK, FIN, RST, SYN},
+    packet::{
+        Content,
+        flag::{ACK, FIN, RST, SYN},
+    },
     world::Timeouts,
 };
 
@@ -37,11 +40,19 @@ pub struct Half {
     pub bytes: u64,
     /// Under which configuration it was last asked whether it may pass.
     pub judged: u64,
-    any: bool,
+    /// A SYN, a plain segment, a FIN was carried, since the latest beginning.
+    syn: bool,
     plain: bool,
     fin: bool,
+    /// It has carried a believable RST and nothing but resets since; the same of the other direction's.
     rst: bool,
+    reset: bool,
+    /// How far its stream has got, in units of 64 KiB.
+    position: u16,
 }
+
+/// How far a stream may get ahead at once, in these units: 1 MiB.
+const REACH: u16 = 16;
 
 impl Half {
     /// A direction that begins now, allowed under this configuration.
@@ -49,17 +60,39 @@ impl Half {
         Self { last, judged, ..Self::default() }
     }
 
-    /// Takes note of a segment's flags.
-    fn segment(&mut self, flags: u8, mutation: Option<Mutation>) {
-        if flags & SYN != 0 && mutation != Some(Mutation::SynBeginsNothing) {
-            // A SYN begins anew: a tuple may be used again within TIME_WAIT.
-            *self = Self { any: true, plain: false, fin: false, rst: false, ..*self };
+    /// Whether it has carried anything but resets.
+    const fn has_carried(&self) -> bool {
+        self.syn || self.plain || self.fin
+    }
+
+    /// Whether a sequence number is within some 64 KiB of where the stream is.
+    const fn is_near(&self, sequence: u32) -> bool {
+        let ahead = ((sequence >> 16) as u16).wrapping_sub(self.position);
+        ahead.wrapping_add(1) <= 2
+    }
+
+    /// Takes note of a segment that is no RST and whose packet ends at `end` of the stream, its headers counted in.
+    fn segment(&mut self, flags: u8, end: u32, mutation: Option<Mutation>) {
+        let position = (end >> 16) as u16;
+        if flags & SYN != 0 {
+            let anew = !self.plain || self.fin || self.rst || self.reset;
+            // In the midst of a connection it changes nothing (RFC 5961 §4.2).
+            if anew && mutation != Some(Mutation::SynBeginsNothing) {
+                let Self { last, packets, bytes, judged, .. } = *self;
+                *self = Self { last, packets, bytes, judged, syn: true, position, ..Self::default() };
+            }
             return;
         }
-        self.any = true;
-        self.fin |= flags & FIN != 0;
-        self.rst |= flags & RST != 0;
-        self.plain |= flags & (SYN | FIN | RST) == 0;
+        if position.wrapping_sub(self.position) <= REACH {
+            self.position = position;
+        }
+        // A connection that goes on was not reset (RFC 7857 §2.2).
+        (self.rst, self.reset) = (false, false);
+        if flags & FIN != 0 {
+            self.fin = true;
+        } else {
+            self.plain = true;
+        }
     }
 }
 
@@ -95,11 +128,12 @@ impl Session {
         let closed = host.fin && remote.fin;
         let half_closed = host.fin || remote.fin;
         let closing = closed || (half_closed && mutation == Some(Mutation::OneFinCloses));
-        Some(if host.rst || remote.rst || closing {
+        let reset = host.rst && remote.reset || remote.rst && host.reset;
+        Some(if reset || closing {
             Phase::Closing
         } else if half_closed {
             Phase::HalfClosed
-        } else if remote.any && host.plain {
+        } else if remote.has_carried() && host.plain {
             Phase::Established
         } else {
             Phase::Opening
@@ -112,15 +146,39 @@ impl Session {
     }
 
     /// Takes note of a packet.
-    pub fn seen(&mut self, outward: bool, now: u64, bytes: u64, tcp: Option<u8>, mutation: Option<Mutation>) {
-        let half = if outward { &mut self.outbound } else { &mut self.inbound };
+    pub fn seen(
+        &mut self,
+        outward: bool,
+        now: u64,
+        bytes: u64,
+        content: Content,
+        mutation: Option<Mutation>,
+    ) {
+        let (half, other) = match outward {
+            true => (&mut self.outbound, &mut self.inbound),
+            false => (&mut self.inbound, &mut self.outbound),
+        };
         half.packets += 1;
         half.bytes += bytes;
         if outward || mutation != Some(Mutation::InboundRefreshesNothing) {
             half.last = now;
         }
-        if let Some(flags) = tcp {
-            half.segment(flags, mutation);
+        let Content::Tcp { flags, sequence, acknowledgement, data, .. } = content else { return };
+        if flags & RST != 0 {
+            let believed = match half.has_carried() {
+                true => half.is_near(sequence) || mutation == Some(Mutation::AnyResetIsBelieved),
+                // Of a connection that was not accepted yet, by what it acknowledges (RFC 9293 §3.10.7.3).
+                false => flags & ACK != 0 && other.is_near(acknowledgement),
+            };
+            half.rst |= believed;
+            other.reset |= believed;
+            return;
+        }
+        let known = *half;
+        half.segment(flags, sequence.wrapping_add(bytes as u32), mutation);
+        let ends = flags & FIN != 0 && flags & SYN == 0;
+        if outward && ends && (half.fin, half.rst, half.reset) != (known.fin, known.rst, known.reset) {
+            self.end = Some(sequence.wrapping_add(data).wrapping_add(1));
         }
     }
 

@@ -89,6 +89,19 @@ pub enum Filtering {
     Nothing,
 }
 
+/// A way that leads nowhere, and the code by which a private host is told, if it is.
+#[derive(Clone, Copy, Debug)]
+pub struct DeadEnd {
+    /// The drop reason.
+    pub reason: &'static str,
+    /// The code of "destination unreachable".
+    pub code: Option<u8>,
+}
+
+const NOWHERE: DeadEnd = DeadEnd { reason: "unreachable", code: Some(0) };
+/// Nobody has asked for the neighbour's address before.
+const SILENT: DeadEnd = DeadEnd { reason: "no_neighbour", code: None };
+
 /// A configuration, on the network that rigs stand in.
 #[derive(Clone, Debug)]
 pub struct World {
@@ -163,26 +176,28 @@ impl World {
     }
 
     /// The host's own way to an address outside: the next hop, which stands on the external link.
-    pub fn way_out(&self, destination: Ipv4Addr) -> Result<Ipv4Addr, &'static str> {
+    pub fn way_out(&self, destination: Ipv4Addr) -> Result<Ipv4Addr, DeadEnd> {
         match destination {
-            // The one is the host's own address by its routing table, the other is beyond the router.
-            UNREACHABLE | WRONG_WAY | ELASTIC_IP => Err("unreachable"),
+            // By a route that says so.
+            UNREACHABLE => Err(DeadEnd { reason: "unreachable", code: Some(1) }),
+            // The one is the host's own address by its routing table, the other is behind a private interface.
+            WRONG_WAY | ELASTIC_IP => Err(NOWHERE),
             ROUTER => Ok(ROUTER),
-            on_link if contains((NEIGHBOUR, 24), on_link) => Err("no_neighbour"),
+            on_link if contains((NEIGHBOUR, 24), on_link) => Err(SILENT),
             // No private host is reached through the outside.
-            private if private.octets()[..2] == [10, 0] => Err("unreachable"),
+            private if private.octets()[..2] == [10, 0] => Err(NOWHERE),
             _ => Ok(ROUTER),
         }
     }
 
     /// The host's own way to a private host.
-    pub fn way_in(&self, destination: Ipv4Addr) -> Result<Side, &'static str> {
+    pub fn way_in(&self, destination: Ipv4Addr) -> Result<Side, DeadEnd> {
         match destination {
             HOST | SECOND_HOST => Ok(Side::Internal),
             HOST_B => Ok(Side::InternalB),
             // Whoever sends from the address of all is not answered.
-            broadcast if broadcast.octets()[3] == 255 => Err("unreachable"),
-            _ => Err("no_neighbour"),
+            broadcast if broadcast.octets()[3] == 255 => Err(NOWHERE),
+            _ => Err(SILENT),
         }
     }
 
