@@ -99,7 +99,7 @@ impl Model {
         if self.may_leave(packet, 0, true).map_err(untold)? != Target::Local {
             return Err(Stop::Refuse("icmp_no_session"));
         }
-        self.arrive(packet, (packet.ip.destination, 0))?;
+        self.arrive(packet, (packet.ip.destination, 0)).map_err(untold)?;
         self.ttl_left(packet, Ok(()), |_| Ok(()))?;
         self.local(packet).map_err(untold)
     }
