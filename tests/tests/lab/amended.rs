@@ -28,12 +28,18 @@ pub fn scenarios() -> Vec<Scenario> {
 const PORT: u16 = 5001;
 /// What each side sends, more than the buffers on its way hold.
 const BULK: usize = 8 << 20;
+/// A host that hears nothing of MTUs.
+const DEAF: &str = "table ip lab {
+    chain deaf {
+        type filter hook input priority filter
+        icmp type destination-unreachable icmp code 4 counter drop
+    }
+}
+";
 
 fn a_clamped_mss_lets_bulk_through_where_no_icmp_tells_the_mtu(lab: &Lab) -> Result<()> {
     for node in [Node::H1, Node::S1] {
-        let rules = "table ip lab { chain deaf { type filter hook input priority filter; \
-                     icmp type destination-unreachable icmp code 4 drop; } }\n";
-        lab.host(node).run_with_input(&["nft", "-f", "-"], rules)?;
+        lab.host(node).run_with_input(&["nft", "-f", "-"], DEAF)?;
     }
     let settings = Settings::of(lab.plan());
     let mut gateway = Natgw::start(lab, &settings)?;

@@ -187,7 +187,11 @@ fn invariant_8_everything_refused_is_counted_and_seen(lab: &Lab) -> Result<()> {
         ("blackhole", Node::H1, sample::udp(H1, S2, b"nowhere")?),
         ("no_session", Node::H1, sample::udp(H1, ELASTIC_IP, b"to ourselves")?),
         ("protocol", Node::H1, sample::gre(H1, S1)?),
+        ("protocol", Node::S1, sample::gre(S1, ELASTIC_IP)?),
         ("not_opening", Node::H1, sample::tcp((H1, 4001), (S1, 80), |header| header.rst = true)?),
+        ("not_opening", Node::H1, sample::tcp((H1, 4001), (S1, 80), |header| header.ack = true)?),
+        ("martian", Node::S1, sample::udp(Ipv4Addr::new(240, 0, 0, 1), ELASTIC_IP, b"nobody")?),
+        ("source_not_in_subnet", Node::S1, sample::udp(H1, ELASTIC_IP, b"an inside job")?),
         ("source_not_in_subnet", Node::H1, sample::udp(Ipv4Addr::new(10, 0, 77, 7), S1, b"who?")?),
         ("no_session", Node::S1, sample::udp(S1, ELASTIC_IP, b"let me in")?),
     ];

@@ -140,7 +140,7 @@ fn an_icmp_timestamp_is_answered(lab: &Lab) -> Result<()> {
     let server = Watch::start(&lab.host(Node::S1), "eth0")?;
     let mut query = [&[13, 0, 0, 0][..], &IDENTIFIER, &SEQUENCE, &ORIGINATE, &[0; 8]].concat();
     let sum = Sum16BitWords::new().add_slice(&query).ones_complement();
-    query[2..4].copy_from_slice(&sum.to_be_bytes());
+    query[2..4].copy_from_slice(&sum.to_ne_bytes());
     sample::send(&lab.host(Node::H1), &packet(IpNumber::ICMP, H1, S1, &query)?)?;
     let at_server = server.expect(|seen| seen.payload().first() == Some(&13)).context("the query")?;
     ensure!(is(&at_server, IpNumber::ICMP, ELASTIC_IP, S1), "it arrives as {at_server:x?}");
