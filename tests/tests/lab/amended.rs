@@ -134,7 +134,12 @@ fn two_hosts_with_the_same_identifications_leave_with_different_ones(lab: &Lab) 
         seen.iter().filter(to_port).map(|seen| seen.slice().header().identification()).collect()
     };
     let given = identifications(DIVISIBLE);
-    ensure!(given.len() == 2 * usize::from(EACH), "{} of {} divisible packets were seen", given.len(), 2 * EACH);
+    ensure!(
+        given.len() == 2 * usize::from(EACH),
+        "{} of {} divisible packets were seen",
+        given.len(),
+        2 * EACH
+    );
     let different: HashSet<u16> = given.iter().copied().collect();
     ensure!(different.len() == given.len(), "{} packets share {} numbers", given.len(), different.len());
     // What may not be fragmented keeps its own.
