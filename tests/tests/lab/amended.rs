@@ -61,9 +61,9 @@ fn a_clamped_mss_lets_bulk_through_where_no_icmp_tells_the_mtu(lab: &Lab) -> Res
 fn mss(seen: &Seen) -> Option<u16> {
     let tcp = TcpSlice::from_slice(seen.payload()).ok().filter(TcpSlice::syn)?;
     (seen.slice().header().protocol() == IpNumber::TCP).then_some(())?;
-    tcp.options_iterator().flatten().find_map(|option| match option {
-        TcpOptionElement::MaximumSegmentSize(size) => Some(size),
-        _ => None,
+    tcp.options_iterator().flatten().find_map(|option| {
+        let TcpOptionElement::MaximumSegmentSize(size) = option else { return None };
+        Some(size)
     })
 }
 
