@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    fmt::Display,
     net::Ipv4Addr,
     time::{Duration, Instant},
 };
@@ -9,8 +10,9 @@ use std::{
 use nat_common::{
     event::{Event, Expired},
     flow,
+    neighbour::MAX_UNANSWERED,
 };
-use tokio::io::unix::AsyncFd;
+use tokio::{io::unix::AsyncFd, time::sleep_until};
 
 use crate::{
     datapath::{Block, EventRing, Maps},
@@ -19,41 +21,61 @@ use crate::{
 
 /// A next hop is asked for at most this often, however many packets wait for it.
 const INTERVAL: Duration = Duration::from_millis(200);
+/// How long after it was asked for a next hop is looked at again: the kernel asks three times, and waits a second each.
+const PATIENCE: Duration = Duration::from_millis(3_500);
 
 /// What there is to do.
 #[derive(Default)]
 pub(super) struct Told {
     /// Next hops to be resolved: interface and address.
     pub(super) missing: Vec<(u32, Ipv4Addr)>,
+    /// Next hops that should have answered by now.
+    pub(super) overdue: Vec<(u32, Ipv4Addr)>,
     /// Sessions whose ends are to be told.
     pub(super) expired: Vec<Expired>,
 }
 
-/// The events, and the next hops asked for lately.
+impl Told {
+    fn take(&mut self, record: &[u8]) {
+        match bytemuck::try_pod_read_unaligned::<Event>(record) {
+            Ok(event) if event.kind & 0xff == Event::BLOCK_LENT => Block::of_event(&event).tell_lent(),
+            Ok(event) => self.missing.push((event.ifindex, flow::address(event.address))),
+            Err(_) => self.expired.extend(bytemuck::try_pod_read_unaligned::<Expired>(record)),
+        }
+    }
+}
+
+/// The events, the next hops asked for lately, and when those that have not answered yet are looked at again.
 pub(super) struct Events {
     ring: AsyncFd<EventRing>,
     asked: HashMap<(u32, Ipv4Addr), Instant>,
+    awaited: HashMap<(u32, Ipv4Addr), Instant>,
 }
 
 impl Events {
     pub(super) fn new(ring: EventRing) -> std::io::Result<Self> {
         // SAFETY: the ring owns its descriptor, and gives it to nobody else, until it is dropped.
         let ring = unsafe { AsyncFd::register(ring) }.map_err(std::io::Error::from)?;
-        Ok(Self { ring, asked: HashMap::new() })
+        Ok(Self { ring, asked: HashMap::new(), awaited: HashMap::new() })
     }
 
     /// Waits for something to do. Whoever stops waiting loses nothing.
     pub(super) async fn next(&mut self) -> std::io::Result<Told> {
         let mut told = Told::default();
-        let mut ready = self.ring.readable_mut().await?;
-        while let Some(record) = ready.get_inner_mut().next() {
-            match bytemuck::try_pod_read_unaligned::<Event>(&record) {
-                Ok(event) if event.kind & 0xff == Event::BLOCK_LENT => Block::of_event(&event).tell_lent(),
-                Ok(event) => told.missing.push((event.ifindex, flow::address(event.address))),
-                Err(_) => told.expired.extend(bytemuck::try_pod_read_unaligned::<Expired>(&record)),
+        let due = self.awaited.values().min().copied();
+        tokio::select! {
+            ready = self.ring.readable_mut() => {
+                let mut ready = ready?;
+                while let Some(record) = ready.get_inner_mut().next() {
+                    told.take(&record);
+                }
+                ready.clear_ready();
+            }
+            () = sleep_until(due.unwrap_or_else(Instant::now).into()), if due.is_some() => {
+                let now = Instant::now();
+                told.overdue = self.awaited.extract_if(|_, due| *due <= now).map(|(hop, _)| hop).collect();
             }
         }
-        ready.clear_ready();
         Ok(told)
     }
 
@@ -64,15 +86,36 @@ impl Events {
             if self.asked.insert(next_hop, Instant::now()).is_some() {
                 continue;
             }
-            let (ifindex, address) = next_hop;
-            let noted = match host.resolve(ifindex, address).await {
-                Ok(true) => continue,
-                Ok(false) => maps.note_unanswered(ifindex, address).map_err(|error| error.to_string()),
-                Err(error) => Err(error.to_string()),
-            };
-            if let Err(error) = noted {
-                tracing::warn!("next hop {address} cannot be resolved: {error}");
+            match host.resolve(next_hop.0, next_hop.1).await {
+                Ok(true) if self.awaited.len() < MAX_UNANSWERED as usize => {
+                    self.awaited.entry(next_hop).or_insert_with(|| Instant::now() + PATIENCE);
+                }
+                Ok(true) => {}
+                Ok(false) => note(maps, next_hop),
+                Err(error) => warn(next_hop, &error),
             }
         }
     }
+}
+
+/// Has the data plane know which next hops the kernel has given up meanwhile: the next packet's sender is told, not only
+/// the one after.
+pub(super) async fn look_again(host: &Host, maps: &mut Maps, overdue: Vec<(u32, Ipv4Addr)>) {
+    for next_hop in overdue {
+        match host.has_given_up(next_hop.0, next_hop.1).await {
+            Ok(true) => note(maps, next_hop),
+            Ok(false) => {}
+            Err(error) => warn(next_hop, &error),
+        }
+    }
+}
+
+fn note(maps: &mut Maps, next_hop: (u32, Ipv4Addr)) {
+    if let Err(error) = maps.note_unanswered(next_hop.0, next_hop.1) {
+        warn(next_hop, &error);
+    }
+}
+
+fn warn((_, address): (u32, Ipv4Addr), error: &dyn Display) {
+    tracing::warn!("next hop {address} cannot be resolved: {error}");
 }

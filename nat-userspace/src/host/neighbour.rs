@@ -57,6 +57,11 @@ impl Neighbour {
         matches!(self.state, NeighbourState::Permanent | NeighbourState::Noarp)
     }
 
+    /// Whether it was asked for in vain.
+    fn has_failed(&self) -> bool {
+        self.state == NeighbourState::Failed
+    }
+
     /// Whether it is known but nobody has asked lately, and the kernel will not ask by itself.
     fn needs_confirmation(&self) -> bool {
         !self.managed && matches!(self.state, NeighbourState::Stale | NeighbourState::Delay)
@@ -90,9 +95,17 @@ impl Host {
                 return Ok(true);
             }
         }
-        let gave_up = known.as_ref().is_some_and(|neighbour| neighbour.state == NeighbourState::Failed);
+        let gave_up = known.as_ref().is_some_and(Neighbour::has_failed);
         self.make_use(ifindex, address, known.is_some_and(|neighbour| neighbour.managed)).await?;
         Ok(!gave_up)
+    }
+
+    /// Whether the kernel has asked for `address` on interface `ifindex` in vain.
+    ///
+    /// # Errors
+    /// [`HostError::Netlink`] if the kernel refuses.
+    pub async fn has_given_up(&self, ifindex: u32, address: Ipv4Addr) -> Result<bool, HostError> {
+        Ok(self.neighbour(ifindex, address).await?.is_some_and(|neighbour| neighbour.has_failed()))
     }
 
     /// Resolves `address` on interface `ifindex` and has the kernel confirm it again and again by itself, every

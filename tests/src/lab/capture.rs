@@ -100,7 +100,7 @@ impl Drop for Capture {
 }
 
 /// A packet socket on `interface` of the calling thread's namespace, with a large buffer and a short receive timeout.
-fn open(interface: &str) -> Result<OwnedFd> {
+pub(super) fn open(interface: &str) -> Result<OwnedFd> {
     let index = if_nametoindex(interface).with_context(|| format!("no interface {interface}"))?;
     let family = AddressFamily::Packet;
     let fd = socket(family, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::EthAll)

@@ -26,6 +26,7 @@ pub mod stream;
 pub mod sweep;
 pub mod topology;
 pub mod traffic;
+pub mod watch;
 
 use std::fs;
 use std::net::Ipv4Addr;

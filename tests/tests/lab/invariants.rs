@@ -187,7 +187,10 @@ fn invariant_8_everything_refused_is_counted_and_seen(lab: &Lab) -> Result<()> {
         ("blackhole", Node::H1, sample::udp(H1, S2, b"nowhere")?),
         ("no_session", Node::H1, sample::udp(H1, ELASTIC_IP, b"to ourselves")?),
         ("protocol", Node::H1, sample::gre(H1, S1)?),
+        ("no_session", Node::S1, sample::gre(S1, ELASTIC_IP)?),
         ("not_opening", Node::H1, sample::tcp((H1, 4001), (S1, 80), |header| header.rst = true)?),
+        ("martian", Node::S1, sample::udp(Ipv4Addr::new(240, 0, 0, 1), ELASTIC_IP, b"nobody")?),
+        ("source_not_in_subnet", Node::S1, sample::udp(ELASTIC_IP, ELASTIC_IP, b"ourselves")?),
         ("source_not_in_subnet", Node::H1, sample::udp(Ipv4Addr::new(10, 0, 77, 7), S1, b"who?")?),
         ("no_session", Node::S1, sample::udp(S1, ELASTIC_IP, b"let me in")?),
     ];
@@ -200,8 +203,25 @@ fn invariant_8_everything_refused_is_counted_and_seen(lab: &Lab) -> Result<()> {
         let counted = gateway.dropped(reason)? - before;
         ensure!(counted == EACH, "{EACH} packets had to be refused as {reason}, {counted} were counted");
     }
+    what_is_reset_is_counted_as_that(lab, &gateway)?;
     drops_agree_with_status(&gateway)?;
     gateway.detach()
+}
+
+/// A segment of a session that is not known is answered with a RST: no drop, but counted.
+fn what_is_reset_is_counted_as_that(lab: &Lab, gateway: &Natgw) -> Result<()> {
+    const EACH: u64 = 5;
+    let refused = gateway.dropped("not_opening")?;
+    let resets = counter(gateway, "resets_sent")?;
+    let packet = sample::tcp((H1, 4001), (S1, 80), |header| header.ack = true)?;
+    for _ in 0..EACH {
+        sample::send(&lab.host(Node::H1), &packet)?;
+    }
+    thread::sleep(Duration::from_millis(100));
+    let sent = counter(gateway, "resets_sent")? - resets;
+    ensure!(sent == EACH, "{EACH} packets had to be answered with a RST, {sent} are counted");
+    ensure!(gateway.dropped("not_opening")? == refused, "they are counted as not_opening too");
+    Ok(())
 }
 
 /// The reasons add up to the total, and each refusal has a sample.

@@ -3,6 +3,7 @@
 //! Each runs in a lab of its own; after it, the captures must hold no bad checksum and no internal address outside.
 //! What cannot run here is reported as ignored, with the reason; with `CI=true` it fails.
 
+mod amended;
 mod baseline;
 mod bulk;
 mod clsact;
@@ -17,11 +18,13 @@ mod invariants;
 mod measuring;
 mod offloads;
 mod policy;
+mod protocols;
 mod reach;
 mod refusal;
 mod sample;
 mod shared;
 mod shortage;
+mod unreachable;
 
 use std::env;
 use std::path::Path;
@@ -97,6 +100,9 @@ fn main() {
         refusal::scenarios(),
         shared::scenarios(),
         shortage::scenarios(),
+        unreachable::scenarios(),
+        protocols::scenarios(),
+        amended::scenarios(),
     ];
     let scenarios = scenarios.into_iter().flatten().flat_map(Scenario::at_each_hook).map(trial);
     let trials = scenarios.chain(measuring::trials()).collect();
