@@ -3,7 +3,7 @@
 //!
 //! A sequence of [`Step`]s comes from a seed. A session's external port is the data plane's choice, so steps name it by the
 //! session it belongs to; a sequence means the same whatever was chosen, and what is left of it when steps are taken out
-//! ([`mod@shrink`]) still does.
+//! still does.
 
 mod build;
 mod configuration;

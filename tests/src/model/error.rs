@@ -206,7 +206,7 @@ impl Model {
 fn untold(stop: Stop) -> Stop {
     match stop {
         Stop::Reply(Reply { reason, .. }) => Stop::Refuse(reason),
-        other => other,
+        Stop::Stack | Stop::Refuse(_) | Stop::Held | Stop::Reset => stop,
     }
 }
 

@@ -87,7 +87,8 @@ impl Model {
         if outward && self.world.is_elastic(ip.destination) {
             return Err("fragment_hairpin");
         }
-        if bytes == 0 || ip.transport - ip.ip + offset + bytes > LONGEST || (more && bytes % 8 != 0) {
+        if bytes == 0 || ip.transport - ip.ip + offset + bytes > LONGEST || (more && !bytes.is_multiple_of(8))
+        {
             return Err("fragment_malformed");
         }
         if offset != 0 {
