@@ -16,20 +16,21 @@ use tokio::{io::unix::AsyncFd, time::sleep_until};
 
 use crate::{
     datapath::{Block, EventRing, Maps},
-    host::Host,
+    host::{Host, Outcome},
 };
 
 /// A next hop is asked for at most this often, however many packets wait for it.
 const INTERVAL: Duration = Duration::from_millis(200);
-/// How long after it was asked for a next hop is looked at again: the kernel asks three times, and waits a second each.
-const PATIENCE: Duration = Duration::from_millis(3_500);
+/// A next hop that is being asked for is looked at this often: the kernel asks for about three seconds, and where it does
+/// so again and again by itself, rests for two.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// What there is to do.
 #[derive(Default)]
 pub(super) struct Told {
     /// Next hops to be resolved: interface and address.
     pub(super) missing: Vec<(u32, Ipv4Addr)>,
-    /// Next hops that should have answered by now.
+    /// Next hops to be looked at again.
     pub(super) overdue: Vec<(u32, Ipv4Addr)>,
     /// Sessions whose ends are to be told.
     pub(super) expired: Vec<Expired>,
@@ -87,25 +88,29 @@ impl Events {
                 continue;
             }
             match host.resolve(next_hop.0, next_hop.1).await {
-                Ok(true) if self.awaited.len() < MAX_UNANSWERED as usize => {
-                    self.awaited.entry(next_hop).or_insert_with(|| Instant::now() + PATIENCE);
-                }
-                Ok(true) => {}
+                Ok(true) => self.expect(next_hop),
                 Ok(false) => note(maps, next_hop),
                 Err(error) => warn(next_hop, &error),
             }
         }
     }
-}
 
-/// Has the data plane know which next hops the kernel has given up meanwhile: the next packet's sender is told, not only
-/// the one after.
-pub(super) async fn look_again(host: &Host, maps: &mut Maps, overdue: Vec<(u32, Ipv4Addr)>) {
-    for next_hop in overdue {
-        match host.has_given_up(next_hop.0, next_hop.1).await {
-            Ok(true) => note(maps, next_hop),
-            Ok(false) => {}
-            Err(error) => warn(next_hop, &error),
+    /// Has the data plane know which next hops the kernel has given up meanwhile: the next packet's sender is told, not
+    /// only the one after.
+    pub(super) async fn look_again(&mut self, host: &Host, maps: &mut Maps, overdue: Vec<(u32, Ipv4Addr)>) {
+        for next_hop in overdue {
+            match host.outcome(next_hop.0, next_hop.1).await {
+                Ok(Outcome::Asking) => self.expect(next_hop),
+                Ok(Outcome::GivenUp) => note(maps, next_hop),
+                Ok(Outcome::Settled) => {}
+                Err(error) => warn(next_hop, &error),
+            }
+        }
+    }
+
+    fn expect(&mut self, next_hop: (u32, Ipv4Addr)) {
+        if self.awaited.len() < MAX_UNANSWERED as usize {
+            self.awaited.entry(next_hop).or_insert_with(|| Instant::now() + LOOK);
         }
     }
 }

@@ -12,13 +12,7 @@ use tokio::{
     time::{interval, sleep},
 };
 
-use super::{
-    Controller, busy,
-    events::{self, Events},
-    resets::Resets,
-    slow,
-    spare::REREAD,
-};
+use super::{Controller, busy, events::Events, resets::Resets, slow, spare::REREAD};
 use crate::{
     api::{Api, Call},
     datapath::forward_log,
@@ -84,7 +78,7 @@ impl Controller {
                 told = events.next() => {
                     let told = told?;
                     resets.tell(&told.expired);
-                    events::look_again(&self.host, &mut self.datapath.maps, told.overdue).await;
+                    events.look_again(&self.host, &mut self.datapath.maps, told.overdue).await;
                     events.resolve(&self.host, &mut self.datapath.maps, told.missing).await;
                 }
                 () = age.as_mut() => {

@@ -39,7 +39,7 @@ pub use self::{
     facts::{HostFacts, HostInterface},
     forwarding::{disable_fib_lookup, enable_fib_lookup, forwarding_interfaces},
     memory::{MemoryError, check_memory},
-    neighbour::Neighbour,
+    neighbour::{Neighbour, Outcome},
     ports::HostPorts,
     reset::Resets,
     rss::HostRss,

@@ -57,15 +57,21 @@ impl Neighbour {
         matches!(self.state, NeighbourState::Permanent | NeighbourState::Noarp)
     }
 
-    /// Whether it was asked for in vain.
-    fn has_failed(&self) -> bool {
-        self.state == NeighbourState::Failed
-    }
-
     /// Whether it is known but nobody has asked lately, and the kernel will not ask by itself.
     fn needs_confirmation(&self) -> bool {
         !self.managed && matches!(self.state, NeighbourState::Stale | NeighbourState::Delay)
     }
+}
+
+/// What has become of asking for a neighbour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The kernel is still asking.
+    Asking,
+    /// It has asked in vain.
+    GivenUp,
+    /// The neighbour has answered, or nobody asks for it any more.
+    Settled,
 }
 
 /// Whether the kernel sends to an entry in `state`.
@@ -95,17 +101,22 @@ impl Host {
                 return Ok(true);
             }
         }
-        let gave_up = known.as_ref().is_some_and(Neighbour::has_failed);
+        let gave_up = known.as_ref().is_some_and(|neighbour| neighbour.state == NeighbourState::Failed);
         self.make_use(ifindex, address, known.is_some_and(|neighbour| neighbour.managed)).await?;
         Ok(!gave_up)
     }
 
-    /// Whether the kernel has asked for `address` on interface `ifindex` in vain.
+    /// What has become of asking for `address` on interface `ifindex`.
     ///
     /// # Errors
     /// [`HostError::Netlink`] if the kernel refuses.
-    pub async fn has_given_up(&self, ifindex: u32, address: Ipv4Addr) -> Result<bool, HostError> {
-        Ok(self.neighbour(ifindex, address).await?.is_some_and(|neighbour| neighbour.has_failed()))
+    pub async fn outcome(&self, ifindex: u32, address: Ipv4Addr) -> Result<Outcome, HostError> {
+        let known = self.neighbour(ifindex, address).await?;
+        Ok(match known.map(|neighbour| neighbour.state) {
+            Some(NeighbourState::Incomplete) => Outcome::Asking,
+            Some(NeighbourState::Failed) => Outcome::GivenUp,
+            _ => Outcome::Settled,
+        })
     }
 
     /// Resolves `address` on interface `ifindex` and has the kernel confirm it again and again by itself, every
