@@ -23,7 +23,6 @@ super::tests![
     an_address_of_our_own_from_outside_is_refused,
     errors_from_outside_with_an_impossible_source_are_refused,
     what_is_for_the_host_goes_to_its_stack_whatever_its_source,
-    a_reserved_flag_passes_unchanged,
     the_ttl_is_lowered_by_one_in_both_directions,
     a_ttl_of_one_is_enough_for_the_host_itself,
     a_limited_broadcast_is_not_forwarded,
@@ -206,20 +205,6 @@ fn what_is_for_the_host_goes_to_its_stack_whatever_its_source() {
         rig.expect(External, &from_router(source, EXTERNAL_ADDRESS), stack());
         rig.expect(External, &from_router(source, [255, 255, 255, 255].into()), stack());
     }
-}
-
-fn a_reserved_flag_passes_unchanged() {
-    let mut rig = Rig::standard();
-    let reserved = |packet: &Packet| {
-        let mut frame = packet.frame();
-        frame[packet.l3() + 6] |= 0x80;
-        fix_ip_checksum(&mut frame, packet.l3());
-        frame
-    };
-    let request = udp(HOST, 5000, REMOTE, 53);
-    let (leaving, answer) = rig.establish(&request);
-    rig.expect(Internal, reserved(&request), outbound(reserved(&leaving)));
-    rig.expect(External, reserved(&answer), inbound(reserved(&answer.delivered(HOST, 5000))));
 }
 
 fn the_ttl_is_lowered_by_one_in_both_directions() {
