@@ -323,6 +323,8 @@ pub fn icmp<P: Packet>(packet: &P, parsed: &mut Parsed, room: usize) -> Result<C
     parsed.icmp = nacl::service_of_icmp(icmp.kind, icmp.code);
     match icmp.kind {
         icmp::ECHO_REQUEST | icmp::TIMESTAMP => parsed.key.source_port = icmp.rest[0],
+        // With identifier 0 a reply would look like a request: no query has two ports.
+        icmp::ECHO_REPLY | icmp::TIMESTAMP_REPLY if icmp.rest[0] == 0 => parsed.set_ports(u32::MAX),
         icmp::ECHO_REPLY | icmp::TIMESTAMP_REPLY => parsed.key.destination_port = icmp.rest[0],
         icmp::UNREACHABLE | icmp::TIME_EXCEEDED | icmp::PARAMETER_PROBLEM => return Ok(Content::Error),
         _ => return Err(DropReason::IcmpType),

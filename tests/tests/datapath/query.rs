@@ -11,6 +11,7 @@ use natgw_tests::datapath::{
 super::tests![
     a_timestamp_request_leaves_with_the_elastic_ip_and_its_reply_comes_back,
     a_timestamp_reply_from_inside_opens_nothing,
+    a_reply_with_identifier_0_is_not_taken_for_a_request_of_that_number,
     a_timestamp_request_from_outside_opens_nothing,
     a_timestamp_session_ends_after_the_timeout_of_queries,
     errors_neither_refresh_nor_end_a_query,
@@ -37,6 +38,17 @@ fn a_timestamp_request_leaves_with_the_elastic_ip_and_its_reply_comes_back() {
     let told = other.answered(INTERNAL_ADDRESS, 3, 13, 0);
     let counted = refused(Reason::ErrorPortAllocation, &told).moves("port_tries", 1);
     rig.expect(Internal, &other, counted.moves("hop_lookups", 1));
+}
+
+/// Neither has a port: only what it is tells them apart.
+fn a_reply_with_identifier_0_is_not_taken_for_a_request_of_that_number() {
+    for (request, reply) in [(8, 0), (13, 14)] {
+        let mut rig = Rig::standard();
+        let request = of_type(echo_request(HOST, 0, REMOTE), request);
+        rig.establish(&request);
+        rig.expect(Internal, &of_type(echo_reply(HOST, 0, REMOTE), reply), dropped(Reason::NotOpening));
+        rig.expect(External, &of_type(echo_reply(REMOTE, 0, ELASTIC_IP), reply), dropped(Reason::NoSession));
+    }
 }
 
 fn a_timestamp_reply_from_inside_opens_nothing() {
