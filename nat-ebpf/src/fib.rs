@@ -153,7 +153,8 @@ fn no_neighbour(ifindex: u32, address: u32) -> Stop {
     let since = UNANSWERED.get_ptr(Neighbour { ifindex, address });
     // SAFETY: a word of a map value.
     match since.map(|since| unsafe { since.read_volatile() }) {
-        Some(since) if clock::now().wrapping_sub(since) <= UNANSWERED_LIFETIME => {
+        // The controller's clock may be a tick ahead of this CPU's.
+        Some(since) if clock::now().wrapping_add(1).wrapping_sub(since) <= UNANSWERED_LIFETIME + 1 => {
             Stop::Reply(Reply::HostUnreachable(DropReason::NoNeighbour))
         }
         _ => Stop::Drop(DropReason::NoNeighbour),
