@@ -234,8 +234,9 @@ struct Traffic {
 }
 
 impl Traffic {
-    /// Ends it; fails unless every datagram came back and no connection was cut.
+    /// Ends it a while after what others have lost; fails unless every datagram came back and no connection was cut.
     fn whole(self) -> Result<()> {
+        thread::sleep(Duration::from_millis(500));
         ensure!(self.streams.iter().all(|stream| !stream.is_cut()), "a connection was cut");
         all_whole(self.loads)?;
         self.streams.into_iter().try_for_each(|stream| stream.stop().map(drop))
