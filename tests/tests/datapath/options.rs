@@ -8,7 +8,7 @@ use natgw_tests::datapath::{
 
 super::tests![
     options_that_overrun_their_header_are_refused,
-    options_that_steer_or_record_the_route_are_refused
+    options_that_steer_or_record_the_route_are_refused,
 ];
 
 fn refuse(cases: &[&[u8]], reason: Reason) {
