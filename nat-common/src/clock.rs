@@ -5,6 +5,13 @@
 /// Binary logarithm of the nanoseconds in a tick.
 pub const TICK_SHIFT: u32 = 30;
 
+/// Ticks since it was last seen for which no session is ended for being idle.
+pub const LATELY: u32 = 1;
+
+/// The shortest timeout, in ticks: sessions are ended after more than that, so that what was seen [`LATELY`] by one CPU's
+/// clock is spared also where the other's is a tick ahead.
+pub const SHORTEST_TIMEOUT: u32 = LATELY + 1;
+
 /// Ticks elapsed at `nanoseconds` of the monotonic clock.
 #[must_use]
 pub const fn ticks(nanoseconds: u64) -> u32 {

@@ -83,8 +83,8 @@ pub struct Record {
     pub sessions: u64,
 }
 
-/// Records `HOSTS` can hold unless told otherwise: two for each session.
-pub const MAX_RECORDS: u32 = 2 * 262_144;
+/// Records `HOSTS` can hold unless told otherwise: one for each session.
+pub const MAX_RECORDS: u32 = 262_144;
 
 /// Words of [`Record`].
 mod word {

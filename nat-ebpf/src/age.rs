@@ -3,6 +3,7 @@
 use aya_ebpf::helpers::generated::bpf_loop;
 use core::ffi::c_void;
 use nat_common::{
+    clock::SHORTEST_TIMEOUT,
     config::{Ageing, Config, Timeouts, slot},
     counter::Counters,
     event::{Event, Expired},
@@ -54,7 +55,7 @@ pub fn end_if_over(inbound: &FlowKey4, sequence: u32) -> bool {
 }
 
 /// Ticks that a closed TCP session is left alone in any case: its last segments are still on their way.
-const LAST_SEGMENTS: u32 = 2;
+const LAST_SEGMENTS: u32 = SHORTEST_TIMEOUT + 1;
 
 /// Ticks that a mapping is kept from its beginning on.
 const YOUNG: u32 = 2;

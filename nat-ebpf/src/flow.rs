@@ -1,6 +1,7 @@
 //! Sessions: find, refresh, judge anew.
 
 use nat_common::{
+    clock::LATELY,
     config::Role,
     drop::DropReason,
     flow::{Direction, ENDING, FlowEntry4, FlowKey4, Hop, holds_flow},
@@ -132,10 +133,13 @@ pub fn pass<P: Hook>(
     unsafe {
         let before = (&raw const (*entry).last_seen).read_volatile();
         if before != tick {
-            // Ageing marks a session as ending and then looks at `last_seen`; we set `last_seen` and then look at
-            // the mark. With a barrier between, at least one side sees the other (invariant 6).
             (&raw mut (*entry).last_seen).write_volatile(tick);
-            assembly::barrier();
+            // Ageing marks a session as ending and then looks at `last_seen`; we set `last_seen` and then look at
+            // the mark. With a barrier between, at least one side sees the other (invariant 6). What was seen lately
+            // is not ended for being idle, and the barrier would keep this CPU from going on with the next packet.
+            if tick.wrapping_sub(before) > LATELY {
+                assembly::barrier();
+            }
         }
         let judged = (&raw const (*entry).generation).read_volatile() == generation && fits;
         if !judged && let Err(stop) = packet.judge(parsed, entry, generation, rewrite) {

@@ -16,8 +16,10 @@ pub fn frame<P: Packet>(packet: &mut P, parsed: &mut Parsed, hop: &Hop) -> Resul
     let Some(change) = packet.retag(parsed.l3 as usize, hop.vlan()) else {
         return Err(Stop::Drop(DropReason::FrameTooShort));
     };
-    parsed.l3 = parsed.l3.wrapping_add_signed(change as i16);
-    parsed.l4 = parsed.l4.wrapping_add_signed(change as i16);
+    if change != 0 {
+        parsed.l3 = parsed.l3.wrapping_add_signed(change as i16);
+        parsed.l4 = parsed.l4.wrapping_add_signed(change as i16);
+    }
     Ok(())
 }
 

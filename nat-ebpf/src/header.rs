@@ -123,11 +123,11 @@ impl Ipv4Words {
         self.0[4]
     }
 
-    /// The one's complement sum of the header without options: all ones if its checksum is right.
+    /// Whether the checksum of the header without options is right.
     #[inline(always)]
-    pub const fn sum(&self) -> u16 {
+    pub const fn is_intact(&self) -> bool {
         let [a, b, c, d, e] = self.0;
-        fold_wide(a as u64 + b as u64 + c as u64 + d as u64 + e as u64)
+        is_all_ones(a as u64 + b as u64 + c as u64 + d as u64 + e as u64)
     }
 }
 
@@ -237,6 +237,16 @@ pub mod ethertype {
     pub const VLAN: u16 = 0x8100_u16.to_be();
     pub const SERVICE_VLAN: u16 = 0x88a8_u16.to_be();
     pub const IPV6: u16 = 0x86dd_u16.to_be();
+}
+
+/// Whether `sum`, which is not 0, is all ones when it is folded: whether 65,535 divides it. A product with the inverse of
+/// an odd number is a small one where that divides.
+#[inline(always)]
+const fn is_all_ones(sum: u64) -> bool {
+    const ONES: u64 = 0xffff;
+    const INVERSE: u64 = 0xfffe_fffe_fffe_ffff;
+    const _: () = assert!(ONES.wrapping_mul(INVERSE) == 1);
+    sum.wrapping_mul(INVERSE) <= u64::MAX / ONES
 }
 
 /// Folds a sum of words of up to 32 bits into 16 bits: one's complement addition does not care where words begin.

@@ -205,7 +205,7 @@ pub fn ipv4<P: Hook>(packet: &mut P, parsed: &mut Parsed) -> Result<Ipv4Words, S
         return Err(Stop::Drop(DropReason::IpTotalLength));
     }
     if header == header::IPV4 {
-        if ip.sum() != 0xffff {
+        if !ip.is_intact() {
             return Err(Stop::Drop(DropReason::IpChecksum));
         }
     } else {

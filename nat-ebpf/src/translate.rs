@@ -62,6 +62,9 @@ pub fn hairpin<P: Packet>(packet: &mut P, parsed: &Parsed, rewrite: &Rewrite) {
     packet.change_transport_checksum(l4 + checksum, pseudo, plain, udp);
 }
 
+/// What a TTL less by one changes, whatever it was and whatever stands beside it.
+const ONE_LESS: Delta = Delta::NONE.word(u16::from_ne_bytes([1, 0]), 0);
+
 /// Decrements the TTL and brings the IP checksum up to date with it and with `change`.
 #[inline(always)]
 pub fn lower_ttl<P: Packet>(packet: &P, parsed: &Parsed, change: Delta) {
@@ -72,9 +75,6 @@ pub fn lower_ttl<P: Packet>(packet: &P, parsed: &Parsed, change: Delta) {
 
 #[inline(always)]
 fn lower_ttl_at(ip: Place, parsed: &Parsed, change: Delta) {
-    let protocol = parsed.key.protocol;
-    let old = u16::from_ne_bytes([parsed.ttl, protocol]);
-    let new = u16::from_ne_bytes([parsed.ttl - 1, protocol]);
-    ip.set(field::TTL, new);
-    ip.set(field::IP_CHECKSUM, change.word(old, new).apply(ip.get(field::IP_CHECKSUM)));
+    ip.set(field::TTL, parsed.ttl - 1);
+    ip.set(field::IP_CHECKSUM, change.and(ONE_LESS).apply(ip.get(field::IP_CHECKSUM)));
 }

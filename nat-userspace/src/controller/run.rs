@@ -23,7 +23,10 @@ use crate::{
 const AGEING: Duration = Duration::from_secs(1);
 /// The longest timeouts need it no more often than this.
 const SELDOM: Duration = Duration::from_secs(4);
-/// Whoever walks the table of sessions rests this many times as long as the last slice took.
+/// Slices of the table that are aged in a row, with the CPU's packets between them. Whoever slept after each would wake
+/// hundreds of times a second, which costs the applications of a small machine an eighth of their TCP throughput.
+const TURN: usize = 16;
+/// Whoever walks the table of sessions rests this many times as long as it has walked.
 pub(super) const SHARE: u32 = 20;
 /// Changes of the host are acted upon in batches of this length.
 const BATCH: Duration = Duration::from_millis(100);
@@ -136,12 +139,14 @@ impl Controller {
         }
     }
 
-    /// Ages a slice of the table; how long to rest before the next.
+    /// Ages a few slices of the table; how long to rest before the next.
     fn age(&mut self, pass: &mut Instant) -> Duration {
         let begin = Instant::now();
-        let last = self.datapath.age_next().unwrap_or_else(|error| {
-            tracing::warn!("sessions cannot be aged: {error}");
-            true
+        let last = (0..TURN).any(|_| {
+            self.datapath.age_next().unwrap_or_else(|error| {
+                tracing::warn!("sessions cannot be aged: {error}");
+                true
+            })
         });
         let rest = begin.elapsed() * SHARE;
         if !last {

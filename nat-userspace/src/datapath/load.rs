@@ -94,7 +94,7 @@ impl Datapath {
         let mut loader = EbpfLoader::new();
         loader
             .map_max_entries(table::NAME, table::entries(options.max_sessions))
-            .map_max_entries("HOSTS", groups.saturating_mul(2))
+            .map_max_entries("HOSTS", host_records(groups))
             .map_max_entries("STREAMS", if options.resets_at_expiry { table::places(groups) } else { 1 })
             .map_max_entries("INTERFACES", MAX_INTERFACES)
             .map_max_entries("DEVICES", MAX_INTERFACES)
@@ -278,6 +278,12 @@ impl Datapath {
         };
         result.map_err(|error| DatapathError::TestRun { program, cause: answer(error) })
     }
+}
+
+/// Records of hosts and remotes beside a table of so many groups. The kernel's hash map takes sixteen bytes for each from
+/// the start, limits or none, and rounds up to a power of two: this is one already.
+const fn host_records(groups: u32) -> u32 {
+    1 << groups.ilog2()
 }
 
 fn open_ring(name: &'static str, data: Option<MapData>) -> Result<RingBuf<MapData>, DatapathError> {

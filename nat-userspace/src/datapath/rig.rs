@@ -16,7 +16,6 @@ use aya::{
         xdp::XdpLink,
     },
 };
-use aya_obj::generated::BPF_F_NO_PREALLOC;
 use nat_common::rig::{Expectation, Orders, Seen, Tally, Way};
 
 use super::{
@@ -215,20 +214,17 @@ impl Rig {
     }
 }
 
-/// Bytes of kernel memory of the map pinned at `path`, and whether it has that memory from the start rather than as it
-/// fills.
+/// Bytes of kernel memory that the map pinned at `path` takes by now.
 ///
 /// # Errors
 /// [`DatapathError::Access`] if there is no such map, or the kernel does not tell.
-pub fn map_memory(path: &Path) -> Result<(u64, bool), DatapathError> {
-    const NAME: &str = "FLOWS4";
+pub fn map_memory(path: &Path) -> Result<u64, DatapathError> {
+    const NAME: &str = "a map";
     let map = MapData::from_pin(path).map_err(DatapathError::access("open", NAME))?;
-    let info = map.info().map_err(DatapathError::access("look at", NAME))?;
     let file = format!("/proc/self/fdinfo/{}", map.fd().as_fd().as_raw_fd());
     let text = fs::read_to_string(file).map_err(DatapathError::access("measure", NAME))?;
     let bytes = text.lines().find_map(|line| line.strip_prefix("memlock:")?.trim().parse().ok());
-    let problem = || DatapathError::Map { name: NAME, problem: "does not tell its memory".into() };
-    Ok((bytes.ok_or_else(problem)?, info.map_flags() & BPF_F_NO_PREALLOC == 0))
+    bytes.ok_or_else(|| DatapathError::Map { name: NAME, problem: "does not tell its memory".into() })
 }
 
 impl Redirect {

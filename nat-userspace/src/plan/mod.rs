@@ -16,7 +16,7 @@ use std::{
 use ipnet::Ipv4Net;
 use nat_common::{
     block::{Position, Rules},
-    clock::ticks_from_seconds,
+    clock::{SHORTEST_TIMEOUT, ticks_from_seconds},
     config::{self as map, Role},
     flow::{MAX_IFINDEX, raw},
     host::Limits,
@@ -366,14 +366,19 @@ pub fn timeouts(seconds: &config::Timeouts) -> map::Timeouts {
         fragments,
     } = *seconds;
     map::Timeouts {
-        tcp_established: ticks_from_seconds(tcp_established),
-        tcp_transitory: ticks_from_seconds(tcp_transitory),
-        tcp_closing: ticks_from_seconds(tcp_closing),
-        udp: ticks_from_seconds(udp),
-        icmp: ticks_from_seconds(icmp),
+        tcp_established: timeout(tcp_established),
+        tcp_transitory: timeout(tcp_transitory),
+        tcp_closing: timeout(tcp_closing),
+        udp: timeout(udp),
+        icmp: timeout(icmp),
         outbound_alone: (!inbound_refresh).into(),
         fragments: ticks_from_seconds(fragments),
     }
+}
+
+/// Ageing tells a session in use from an idle one by two ticks at least.
+fn timeout(seconds: u64) -> u32 {
+    ticks_from_seconds(seconds).max(SHORTEST_TIMEOUT)
 }
 
 fn target(target: &config::Target, config: &Config) -> Target {

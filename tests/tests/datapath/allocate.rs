@@ -179,7 +179,7 @@ fn a_port_whose_session_is_over_is_lent_before_it_is_aged() {
         lend(&mut rig, &udp(HOST, port, REMOTE, 53));
     }
     find_exhausted(&mut rig, &udp(HOST, 5, REMOTE, 53), 4);
-    std::thread::sleep(std::time::Duration::from_millis(3_300));
+    std::thread::sleep(std::time::Duration::from_millis(3_600));
     // One is seen once more, and is not over.
     rig.send(Internal, &udp(HOST, 1, REMOTE, 53));
     for port in 5..=7 {
@@ -225,7 +225,7 @@ fn the_port_of_a_closed_session_goes_to_a_syn_that_is_provably_newer_and_to_no_o
     let opened = |rig: &Rig| rig.state().counter("sessions_opened");
     verdict(&mut rig, end.wrapping_add(1));
     assert_eq!(opened(&rig), 1, "the last segments are still on their way");
-    std::thread::sleep(std::time::Duration::from_millis(3_300));
+    std::thread::sleep(std::time::Duration::from_millis(3_600));
     for older in [end, end.wrapping_sub(1), end.wrapping_add(1 << 31)] {
         assert_eq!(
             (verdict(&mut rig, older), opened(&rig)),
@@ -243,7 +243,7 @@ fn the_port_of_a_closed_session_goes_to_a_syn_that_is_provably_newer_and_to_no_o
 fn the_port_of_a_session_that_was_reset_goes_to_no_syn_before_its_time() {
     let mut rig = Rig::standard();
     let end = end_by(&mut rig, HOST, RST);
-    std::thread::sleep(std::time::Duration::from_millis(3_300));
+    std::thread::sleep(std::time::Duration::from_millis(3_600));
     rig.send(Internal, &segment(SECOND_HOST, 6_000, SYN, end.wrapping_add(1)));
     assert_eq!(rig.state().counter("sessions_opened"), 1);
     assert_eq!(rig.age(250).0, 1);
