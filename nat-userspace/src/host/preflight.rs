@@ -129,7 +129,10 @@ impl fmt::Display for KernelVersion {
 /// # Errors
 /// [`PreflightError::KernelTooOld`], or [`PreflightError::UnknownKernel`] if it tells no version.
 pub fn check_kernel() -> Result<(), PreflightError> {
-    let version = kernel()?;
+    require_kernel(kernel()?)
+}
+
+fn require_kernel(version: KernelVersion) -> Result<(), PreflightError> {
     if version >= OLDEST_KERNEL { Ok(()) } else { Err(PreflightError::KernelTooOld(version)) }
 }
 
@@ -285,9 +288,17 @@ mod tests {
 
     #[test]
     fn kernels_before_5_18_are_too_old() {
-        let is_new = |release| KernelVersion::from_release(release).unwrap() >= OLDEST_KERNEL;
-        assert!(!is_new("4.19.0") && !is_new("5.4.0") && !is_new("5.15.160"));
-        assert!(is_new("5.18.0") && is_new("6.1.0"));
+        let require = |release| require_kernel(KernelVersion::from_release(release).unwrap());
+        for (release, version) in [("4.19.0", "4.19"), ("5.4.0", "5.4"), ("5.17.15", "5.17")] {
+            assert_eq!(
+                require(release).unwrap_err().to_string(),
+                format!(
+                    "kernel {version} is too old: natgw needs 5.18 or newer, for bpf_xdp_load_bytes; upgrade the \
+                     kernel"
+                )
+            );
+        }
+        assert!(require("5.18.0").is_ok() && require("6.1.0").is_ok());
     }
 
     #[test]

@@ -13,6 +13,8 @@ use nat_userspace::{
 pub struct Layout {
     /// Fields of `[gateway]` and `[timeouts]`.
     pub limits: String,
+    /// The networks of the VPC.
+    pub networks: String,
     /// `[[subnet]]`: `private-a`, `private-b` and `private-c` with the route table `private`, and `public`.
     pub subnets: String,
     /// `[[elastic_ip]]`.
@@ -29,6 +31,7 @@ impl Default for Layout {
     fn default() -> Self {
         Self {
             limits: String::new(),
+            networks: "\"10.0.0.0/16\"".into(),
             subnets: subnets("default", "default"),
             elastic_ips: elastic_ip("203.0.113.10", "40000"),
             nat_gateways: nat_gateway("nat-a", "203.0.113.10"),
@@ -129,9 +132,9 @@ impl Layout {
     /// If it is not valid.
     #[must_use]
     pub fn config(&self) -> Config {
-        let Self { limits, subnets, elastic_ips, nat_gateways, routes, nacls } = self;
+        let Self { limits, networks, subnets, elastic_ips, nat_gateways, routes, nacls } = self;
         let text = format!(
-            "{limits}\n[[vpc]]\nname = \"main\"\ncidr = [\"10.0.0.0/16\"]\n{subnets}{elastic_ips}{nat_gateways}\
+            "{limits}\n[[vpc]]\nname = \"main\"\ncidr = [{networks}]\n{subnets}{elastic_ips}{nat_gateways}\
              [[route_table]]\nname = \"private\"\nroutes = [{routes}]\n{nacls}"
         );
         Config::from_toml(&text, Path::new("rig.toml")).unwrap_or_else(|error| panic!("{error}\n{text}"))

@@ -19,6 +19,7 @@ super::tests![
     one_port_serves_every_protocol_toward_one_remote,
     a_range_of_four_ports_opens_four_sessions_toward_one_remote,
     a_range_is_used_to_its_last_port,
+    elastic_ips_in_a_row_and_far_apart_are_one_pool,
     all_64512_ports_of_an_elastic_ip_are_lent_toward_one_remote_and_a_freed_one_again,
     four_elastic_ips_open_258048_sessions_toward_one_remote,
     a_port_whose_session_is_over_is_lent_before_it_is_aged,
@@ -37,10 +38,12 @@ super::tests![
 fn lend(rig: &mut Rig, packet: &Packet) -> SocketAddrV4 {
     let outcome = rig.send(Side::of(packet.ip.source.into()).0, packet);
     assert_eq!(outcome.verdict, Verdict::Redirect, "{:?}", rig.state().drops());
-    let (address, rest) = outcome.frame[26..].split_at(4);
-    let port = u16::from_be_bytes([rest[4], rest[5]]);
-    let lent = SocketAddrV4::new(Ipv4Addr::new(address[0], address[1], address[2], address[3]), port);
-    assert_eq!(outcome.frame, packet.translated(*lent.ip(), port).frame());
+    let mut lent = source(&outcome.frame);
+    if matches!(packet.body, Body::Icmp { .. }) {
+        // The identifier of a query stands behind its type, code and checksum.
+        lent.set_port(u16::from_be_bytes([outcome.frame[38], outcome.frame[39]]));
+    }
+    assert_eq!(outcome.frame, packet.translated(*lent.ip(), lent.port()).frame());
     lent
 }
 
@@ -115,6 +118,26 @@ fn a_range_is_used_to_its_last_port() {
     let one_more = udp(HOST, 2_049, REMOTE, 53);
     assert_eq!(rig.send(Internal, &one_more).verdict, Verdict::Tx.at_this_hook());
     find_exhausted(&mut rig, &one_more, 0);
+}
+
+fn elastic_ips_in_a_row_and_far_apart_are_one_pool() {
+    let addresses = ["203.0.113.3", "203.0.113.4", "203.0.113.9", "198.18.7.1", "192.88.99.200"];
+    let mut rig = Rig::with(&Layout::with_elastic_ips(&addresses, "40000"));
+    let all: BTreeSet<_> = addresses
+        .iter()
+        .map(|address| SocketAddrV4::new(address.parse().expect("an address"), PORT))
+        .collect();
+    let mut lent = BTreeSet::new();
+    for port in 1..=5 {
+        let packet = udp(HOST, port, REMOTE, 53);
+        let endpoint = lend(&mut rig, &packet);
+        let answer = packet.translated(*endpoint.ip(), endpoint.port()).answer();
+        rig.expect(External, &answer, inbound(&answer.delivered(HOST, port)).judged());
+        lent.insert(endpoint);
+    }
+    assert_eq!(lent, all);
+    find_exhausted(&mut rig, &udp(HOST, 6, REMOTE, 53), 5);
+    find_exhausted(&mut rig, &udp(SECOND_HOST, 1, REMOTE, 53), 5);
 }
 
 /// Opens `count` TCP sessions toward one remote, each at its first packet; the endpoints that they were lent.
@@ -254,10 +277,13 @@ fn a_host_keeps_its_elastic_ip_whatever_it_talks_to() {
     let mut rig = Rig::with(&Layout::with_two_elastic_ips("40000-40003"));
     for host in (1..=20).map(|last| Ipv4Addr::new(10, 0, 1, 100 + last)) {
         let first = *lend(&mut rig, &udp(host, 1, [192, 0, 2, 200].into(), u16::from(host.octets()[3]))).ip();
-        for remote in (1..=20).map(|last| Ipv4Addr::new(192, 0, 3, last)) {
-            let remote_port = u16::from(host.octets()[3]);
+        for last in 1..=20 {
+            let (remote, remote_port) = (Ipv4Addr::new(192, 0, 3, last), u16::from(host.octets()[3]));
             assert_eq!(*lend(&mut rig, &udp(host, 2, remote, remote_port)).ip(), first);
             assert_eq!(*lend(&mut rig, &tcp(host, 3, remote, remote_port, SYN)).ip(), first);
+            // Queries have no remote port: toward one remote there are as many as identifiers are lent.
+            let remote = Ipv4Addr::new(198, 18, host.octets()[3], last);
+            assert_eq!(*lend(&mut rig, &echo_request(host, 4, remote)).ip(), first);
         }
     }
 }

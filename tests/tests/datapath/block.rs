@@ -25,6 +25,7 @@ super::tests![
     a_block_of_an_elastic_ip_that_is_withdrawn_is_nobodys,
     a_computed_block_is_a_function_of_the_address,
     computed_blocks_go_on_at_the_next_elastic_ip,
+    within_a_block_ports_are_drawn_at_random,
 ];
 
 fn layout(addresses: &[&str], ports: &str, fields: &str) -> Layout {
@@ -263,5 +264,32 @@ fn computed_blocks_go_on_at_the_next_elastic_ip() {
         assert_eq!(*session.external.ip(), elastic_ip);
         assert!((first..=first + 127).contains(&session.external.port()), "{session:?}");
         rig.age(400);
+    }
+}
+
+fn within_a_block_ports_are_drawn_at_random() {
+    const SIZE: u16 = 128;
+    for mode in ["deterministic = true", "deterministic = false"] {
+        let mut rig = Rig::with(&two("1024-65535", &format!("block_size = {SIZE}\n{mode}")));
+        // Each toward a remote endpoint of its own, so that all ports are free.
+        let drawn = (1..=4_000).map(|remote_port| {
+            let outcome = rig.send(Internal, &udp(HOST, 5_000, REMOTE, remote_port));
+            assert_eq!(outcome.verdict, Verdict::Redirect, "{:?}", rig.state().drops());
+            u16::from_be_bytes([outcome.frame[34], outcome.frame[35]])
+        });
+        let drawn: Vec<_> = drawn.collect();
+        let block = (drawn[0] - 1_024) / SIZE;
+        let mut counts = [0.0_f64; SIZE as usize];
+        for port in &drawn {
+            assert_eq!((port - 1_024) / SIZE, block, "{mode}: {port} is in another block than {}", drawn[0]);
+            counts[usize::from(port % SIZE)] += 1.0;
+        }
+        let mean = drawn.len() as f64 / f64::from(SIZE);
+        let chi_square: f64 = counts.iter().map(|count| (count - mean).powi(2) / mean).sum();
+        // With 127 degrees of freedom, chance exceeds 230 once in ten million runs.
+        assert!(chi_square < 230.0, "{mode}: chi-square {chi_square}: {counts:?}");
+        let near = drawn.windows(2).filter(|pair| pair[0].abs_diff(pair[1]) < 2).count();
+        // Chance makes about 93 of 4,000 pairs neighbours or equal.
+        assert!(near < 180, "{mode}: {near} ports are their predecessor's neighbours");
     }
 }

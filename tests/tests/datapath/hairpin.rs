@@ -23,6 +23,8 @@ super::tests![
     on_a_shared_address_the_host_is_reached_but_for_ports_of_mappings,
     with_one_arm_a_host_reaches_another_by_its_external_endpoint,
     an_elastic_ip_that_is_withdrawn_is_a_remote_like_others,
+    fragments_from_inside_to_an_elastic_ip_are_refused,
+    what_is_turned_round_keeps_its_identification_and_its_mss,
 ];
 
 const INDEPENDENT: &str = "mapping = \"endpoint-independent\"\nfiltering = \"endpoint-independent\"";
@@ -246,4 +248,28 @@ fn an_error_to_an_elastic_ip_about_nothing_that_was_sent_is_refused() {
     let never_sent = udp(HOST, 5000, second.0, second.1).turned_round(first, (SECOND_HOST, 6000));
     let error = icmp_error(SECOND_HOST, first.0, 3, 3, never_sent.bytes());
     rig.expect(Internal, &error, dropped(DropReason::IcmpNoSession));
+}
+
+fn fragments_from_inside_to_an_elastic_ip_are_refused() {
+    let (mut rig, _, second) = rig(SECOND_HOST);
+    let packet = udp(HOST, 5000, second.0, second.1).payload(&[7; 100]);
+    assert_eq!(rig.send(Internal, &packet).verdict, Verdict::Tx.at_this_hook(), "whole, it passes");
+    for piece in fragments(&packet, &[4]) {
+        rig.expect(Internal, &piece, dropped(DropReason::FragmentHairpin));
+    }
+}
+
+fn what_is_turned_round_keeps_its_identification_and_its_mss() {
+    let layout = Layout::with_ports("40000-40001").gateway_option(INDEPENDENT);
+    let mut rig = Rig::with(&layout.gateway_option("mss_clamp = 1260"));
+    let second = open(&mut rig, &tcp(SECOND_HOST, 80, REMOTE, 9, SYN));
+    let syn = tcp(HOST, 5000, second.0, second.1, SYN).with(|packet| {
+        (packet.ip.dont_fragment, packet.ip.identification) = (false, 777);
+        if let Body::Tcp(header, _) = &mut packet.body {
+            header.set_options_raw(&[2, 4, 0x05, 0xb4]).expect("one option");
+        }
+    });
+    let seen = syn.turned_round(other(second), (SECOND_HOST, 80));
+    let outcome = rig.send(Internal, &syn);
+    assert_eq!((outcome.verdict, outcome.frame), (Verdict::Tx.at_this_hook(), seen.frame()));
 }

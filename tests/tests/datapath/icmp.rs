@@ -179,19 +179,29 @@ fn errors_about_echo_replies_go_out_and_about_echo_requests_come_in() {
 }
 
 fn the_mtu_of_fragmentation_needed_is_untouched() {
-    let mut rig = Rig::standard();
-    let request = tcp(HOST, 5000, REMOTE, 443, SYN);
-    rig.open(&request);
-    let (quoted, original) = seen(&request);
-    let (error, told) = from_outside(&quoted.quote(20), &original.quote(20), 3, 4);
-    let with_mtu = |packet: Packet| {
-        packet.with(|packet| {
+    let with_mtu = |packet: &Packet, mtu: u16| {
+        packet.clone().with(|packet| {
             if let Body::Icmp { rest, .. } = &mut packet.body {
-                *rest = [0, 0, 0x05, 0x14];
+                rest[2..].copy_from_slice(&mtu.to_be_bytes());
             }
         })
     };
-    expect_in(&mut rig, &with_mtu(error), &with_mtu(told));
+    let mut rig = Rig::standard();
+    for request in requests() {
+        let (leaving, answer) = rig.establish(&request);
+        let ((quoted, original), (quoted_in, original_in)) = (seen(&request), seen_inside(&answer));
+        let (error, told) = from_outside(&quoted.quote(20), &original.quote(20), 3, 4);
+        let quotes = (&quoted_in.quote(20)[..], &original_in.quote(20)[..]);
+        let (error_in, told_in) = from_inside(&answer, quotes, 3, 4);
+        // None given, as by routers older than RFC 1191; less than any link has; two that may be; more than any has.
+        for mtu in [0, 20, 68, 1_300, u16::MAX] {
+            rig.case(format!("MTU {mtu}"));
+            expect_in(&mut rig, &with_mtu(&error, mtu), &with_mtu(&told, mtu));
+            expect_out(&mut rig, &with_mtu(&error_in, mtu), &with_mtu(&told_in, mtu));
+            // The gateway itself learns nothing from it.
+            rig.expect(Internal, &request, outbound(&leaving));
+        }
+    }
 }
 
 fn an_error_of_another_internal_router_leaves_with_the_elastic_ip() {

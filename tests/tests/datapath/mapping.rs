@@ -32,6 +32,7 @@ super::tests![
     even_ports_stay_even_and_odd_ones_odd,
     system_ports_stay_system_ports_and_user_ports_user_ports,
     where_no_port_of_the_right_parity_is_left_another_will_do,
+    with_parity_ports_are_as_hard_to_guess,
 ];
 
 const INDEPENDENT: &str = "mapping = \"endpoint-independent\"";
@@ -356,4 +357,25 @@ fn where_no_port_of_the_right_parity_is_left_another_will_do() {
     }
     rig.send(Internal, &udp(HOST, 5000, REMOTE, 1000));
     assert_eq!(rig.state().drops(), [("error_port_allocation", 1)].into());
+}
+
+fn with_parity_ports_are_as_hard_to_guess() {
+    const BUCKETS: usize = 16;
+    let mut rig = rig("1024-65535", "port_parity = true");
+    for parity in [0, 1] {
+        let internal = (0..2_000).map(|number| 2_000 + 2 * number + parity);
+        let ports: Vec<_> = internal.map(|port| leave(&mut rig, &udp(HOST, port, REMOTE, 1000)).1).collect();
+        assert!(ports.iter().all(|port| port % 2 == parity && *port >= 1_024));
+        let near = ports.windows(2).filter(|pair| pair[0].abs_diff(pair[1]) < 128).count();
+        // Chance makes about 8 of 2,000 pairs near.
+        assert!(near < 40, "{near} ports are near their predecessor");
+        let mut buckets = [0.0_f64; BUCKETS];
+        for port in &ports {
+            buckets[usize::from(port - 1_024) * BUCKETS / 64_512] += 1.0;
+        }
+        let mean = ports.len() as f64 / BUCKETS as f64;
+        let chi_square: f64 = buckets.iter().map(|count| (count - mean).powi(2) / mean).sum();
+        // With 15 degrees of freedom, chance exceeds 60 once in four million runs.
+        assert!(chi_square < 60.0, "chi-square {chi_square}: {buckets:?}");
+    }
 }

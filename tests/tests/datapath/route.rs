@@ -16,6 +16,8 @@ super::tests![
     a_destination_in_the_vpc_but_in_no_subnet_is_refused,
     a_local_route_may_be_narrowed,
     errors_between_subnets_pass_untranslated,
+    a_blackhole_for_the_shared_address_space_refuses_all_of_it_and_nothing_else,
+    no_source_of_the_shared_address_space_leaves,
 ];
 
 const DEFAULT: &str = r#"{ destination = "0.0.0.0/0", target = "nat-a" }"#;
@@ -103,4 +105,45 @@ fn errors_between_subnets_pass_untranslated() {
     rig.expect(Internal, &request, local(&request.forwarded()));
     let error = icmp_error(HOST_B, HOST, 3, 3, request.forwarded().quote(8));
     rig.expect(InternalB, &error, local(&error.forwarded()));
+}
+
+/// The first and the last address of 100.64.0.0/10 (RFC 6598).
+const SHARED: [[u8; 4]; 2] = [[100, 64, 0, 0], [100, 127, 255, 255]];
+
+fn a_blackhole_for_the_shared_address_space_refuses_all_of_it_and_nothing_else() {
+    let routes = format!(r#"{DEFAULT}, {{ destination = "100.64.0.0/10", target = "blackhole" }}"#);
+    let mut rig = Rig::with(&Layout::with_routes(&routes));
+    for destination in SHARED {
+        rig.expect(Internal, &udp(HOST, 5000, destination.into(), 53), dropped(Reason::Blackhole));
+    }
+    for destination in [[100, 63, 255, 255], [100, 128, 0, 0]] {
+        rig.open(&udp(HOST, 5000, destination.into(), 53));
+    }
+    // Without that route, it is as any other.
+    let mut rig = Rig::standard();
+    for destination in SHARED {
+        rig.open(&udp(HOST, 5000, destination.into(), 53));
+    }
+}
+
+fn no_source_of_the_shared_address_space_leaves() {
+    let from = |source: [u8; 4]| udp(HOST, 5000, REMOTE, 53).source(source.into(), 5000);
+    let mut rig = Rig::standard();
+    for source in SHARED {
+        rig.expect(Internal, &from(source), dropped(Reason::SourceNotInSubnet));
+    }
+    // Private hosts may well have it, and are translated as others are.
+    let standard = Layout::default();
+    let layout = Layout {
+        networks: format!("{}, \"100.64.0.0/10\"", standard.networks),
+        subnets: standard.subnets.replace("10.0.1.0/24", "100.64.0.0/10"),
+        ..standard
+    };
+    let mut rig = Rig::with(&layout);
+    for source in [[100, 64, 0, 1], [100, 127, 255, 254]] {
+        let packet = from(source);
+        rig.expect(Internal, &packet, outbound(&packet.translated(ELASTIC_IP, PORT)).opening());
+        rig.age(400);
+    }
+    rig.expect(Internal, &from(HOST.octets()), dropped(Reason::SourceNotInSubnet));
 }

@@ -20,6 +20,7 @@ super::tests![
     tellings_of_unreachability_are_limited_in_a_second,
     a_session_whose_route_is_gone_is_told,
     martians_from_outside_are_refused,
+    what_comes_from_no_single_host_is_never_answered,
     an_address_of_our_own_from_outside_is_refused,
     errors_from_outside_with_an_impossible_source_are_refused,
     what_is_for_the_host_goes_to_its_stack_whatever_its_source,
@@ -173,6 +174,27 @@ fn martians_from_outside_are_refused() {
         }
         let inside = udp(HOST, 53, REMOTE, 53).source(source, 53);
         rig.expect(Internal, &inside, dropped(Reason::Martian));
+    }
+}
+
+/// RFC 1812 §4.3.2.7: on a gateway that answers the same packets of a host, on either side.
+fn what_comes_from_no_single_host_is_never_answered() {
+    let fields = "mapping = \"endpoint-independent\"\nfiltering = \"endpoint-independent\"";
+    let mut rig = Rig::with(&Layout::default().gateway_option(fields));
+    assert_eq!(rig.send(Internal, &udp(HOST, 5000, REMOTE, 53)).verdict, Verdict::Redirect);
+    for ttl in [0, 1] {
+        let outbound = udp(HOST, 5000, REMOTE_2, 53).ttl(ttl);
+        rig.expect(Internal, &outbound, replied(&outbound.answered(INTERNAL_ADDRESS, 11, 0, 0)));
+        let inbound = from_router(STRANGER, ELASTIC_IP).ttl(ttl);
+        rig.expect(External, &inbound, replied(&inbound.answered(EXTERNAL_ADDRESS, 11, 0, 0)));
+        for source in MARTIANS.map(Ipv4Addr::from) {
+            rig.case(format!("from {source} with TTL {ttl}"));
+            rig.expect(Internal, &outbound.clone().source(source, 5000), dropped(Reason::Martian));
+            rig.expect(External, &from_router(source, ELASTIC_IP).ttl(ttl), dropped(Reason::Martian));
+        }
+        // A broadcast of the link is no single host's either.
+        let broadcast = [10, 0, 1, 255].into();
+        rig.expect(Internal, &outbound.source(broadcast, 5000), dropped(Reason::TtlExpired));
     }
 }
 
