@@ -218,3 +218,10 @@ fn a_gateway_knows_the_queues_of_its_external_device_if_asked_to() {
     let off = Plan::new(&config(CONFIGURATION), &with_rss(facts())).unwrap();
     assert_eq!((off.rss.len(), off.gateways[0].rss, off.same_queue.len()), (0, 0, 0));
 }
+
+#[test]
+fn the_shortest_timeout_spares_what_another_cpu_has_just_seen() {
+    let text = format!("[timeouts]\nudp = 1\nicmp = 3\n{CONFIGURATION}");
+    let timeouts = timeouts(&config(&text).timeouts);
+    assert_eq!((timeouts.udp, timeouts.icmp), (2, 3));
+}
