@@ -1,7 +1,7 @@
 //! Typed handles of the maps. aya takes a pinned map for what the program declares without looking; here every map's
 //! sizes are compared first.
 
-use std::{net::Ipv4Addr, path::Path};
+use std::{net::Ipv4Addr, os::fd::AsFd, path::Path};
 
 use aya::{
     Ebpf, Pod,
@@ -129,10 +129,10 @@ fn check(name: &'static str, map: &MapData, key: usize, value: usize) -> Result<
     Err(DatapathError::Map { name, problem })
 }
 
-/// Another handle of the same map.
+/// Another handle of the same map: not by its number, which would ask for CAP_SYS_ADMIN.
 pub(super) fn again(map: &MapData, name: &'static str) -> Result<MapData, DatapathError> {
-    let info = map.info().map_err(DatapathError::access("look at", name))?;
-    MapData::from_id(info.id()).map_err(DatapathError::access("open", name))
+    let file = map.fd().as_fd().try_clone_to_owned().map_err(DatapathError::access("open", name))?;
+    MapData::from_fd(file).map_err(DatapathError::access("open", name))
 }
 
 /// Another handle of the same array.

@@ -36,6 +36,8 @@ pub struct Natgw {
     pins: PathBuf,
     config: PathBuf,
     flags: Vec<&'static str>,
+    /// A command that calls it, in front of every call.
+    caller: &'static [&'static str],
     controller: Option<Process>,
     generation: u64,
     attached: bool,
@@ -89,10 +91,17 @@ impl Natgw {
             pins: Path::new(sweep::BPFFS).join(id),
             config,
             flags: Vec::new(),
+            caller: &[],
             controller: None,
             generation: 0,
             attached: false,
         })
+    }
+
+    /// From now on it has no more than the privileges that it says it needs, though it is root.
+    pub fn take_privileges(&mut self) {
+        self.caller =
+            &["setpriv", "--bounding-set=-all,+net_admin,+net_raw,+bpf,+perfmon", "--inh-caps=-all"];
     }
 
     /// The generation last announced.
@@ -149,7 +158,7 @@ impl Natgw {
     fn launch(&mut self, arguments: &[&str]) -> Result<Option<Process>> {
         let (binary, pins) = (self.binary.to_string_lossy(), self.pins.to_string_lossy());
         let run = [binary.as_ref(), "--pin-dir", pins.as_ref(), "run"];
-        let command = [&run, arguments, &self.flags].concat();
+        let command = [self.caller, &run, arguments, &self.flags].concat();
         let mut controller = self.host.spawn(&command)?;
         self.attached = true;
         let ready = controller.wait_for_line(0, PATIENCE, |stream, line| {
@@ -222,7 +231,7 @@ impl Natgw {
     /// When it cannot start or hangs.
     pub fn cli(&self, arguments: &[&str]) -> Result<Output> {
         let (binary, pins) = (self.binary.to_string_lossy(), self.pins.to_string_lossy());
-        self.host.try_run(&[&[binary.as_ref(), "--pin-dir", pins.as_ref()], arguments].concat())
+        self.host.try_run(&[self.caller, &[binary.as_ref(), "--pin-dir", pins.as_ref()], arguments].concat())
     }
 
     /// Runs a listing verb with `--json` and parses what it prints.

@@ -21,6 +21,7 @@ pub fn scenarios() -> Vec<Scenario> {
         Plan::two_armed() => a_second_run_takes_over_the_pinned_state,
         Plan::two_armed() => a_second_run_takes_over_from_a_controller_that_still_runs,
         Plan::two_armed() => the_benchmark_measures_both_directions_established_and_new_without_touching_the_gateway,
+        Plan::two_armed() => four_privileges_are_enough,
         Plan::two_armed() => flows_and_status_can_be_read_without_a_controller,
         Plan::two_armed() => detach_leaves_nothing_behind,
     ]
@@ -160,6 +161,22 @@ fn the_benchmark_measures_both_directions_established_and_new_without_touching_t
         }
     }
     ensure!(gateway.sessions()? == before, "the benchmark has opened sessions of the gateway's");
+    gateway.detach()
+}
+
+fn four_privileges_are_enough(lab: &Lab) -> Result<()> {
+    let settings = Settings::of(lab.plan());
+    let mut gateway = Natgw::absent(lab)?;
+    gateway.take_privileges();
+    gateway.write(&settings.to_toml())?;
+    gateway.restart()?;
+    lab.warm_up()?;
+    check::udp(lab)?;
+    policy::accept(gateway.reload(&settings.route("192.0.2.20/32", "blackhole"))?)?;
+    gateway.restart()?;
+    check::udp(lab).context("with a second controller")?;
+    ensure!(!gateway.flows()?.is_empty(), "no session is listed");
+    gateway.dropped("no_session")?;
     gateway.detach()
 }
 
