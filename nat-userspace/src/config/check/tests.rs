@@ -176,7 +176,7 @@ fn one_interface_may_be_both_internal_and_external() {
 }
 
 #[test]
-fn an_elastic_ip_used_twice_is_refused() {
+fn elastic_ips_are_configured_once() {
     assert_eq!(
         refusal_of(&format!("{VALID}[[elastic_ip]]\naddress = \"203.0.113.10\"\n")),
         "gw.toml:31: elastic ip 203.0.113.10: is defined twice; keep one of the two"
