@@ -282,7 +282,7 @@ impl Datapath {
 
 /// Records of hosts and remotes beside a table of so many groups. The kernel's hash map takes sixteen bytes for each from
 /// the start, limits or none, and rounds up to a power of two: this is one already.
-const fn host_records(groups: u32) -> u32 {
+fn host_records(groups: u32) -> u32 {
     1 << groups.max(1).ilog2()
 }
 
