@@ -121,7 +121,7 @@ impl Config {
 pub struct Role {
     /// The VPC whose hosts are behind it; 0: no internal side.
     pub zone: u8,
-    /// [`Role::EXTERNAL`], [`Role::NO_TRANSMIT`], [`Role::STREAMS`].
+    /// [`Role::EXTERNAL`], [`Role::NO_TRANSMIT`], [`Role::OUTBOUND_ALONE`], [`Role::STREAMS`].
     pub flags: u8,
     /// VLAN identifier, where the interface is a VLAN device; 0 otherwise.
     pub vlan: u16,
@@ -140,6 +140,8 @@ impl Role {
     pub const EXTERNAL: u8 = 1;
     /// `XDP_TX` does not reach the other end: a veth wakes its peer for it only if that runs a program of its own.
     pub const NO_TRANSMIT: u8 = 2;
+    /// As [`Timeouts::outbound_alone`]: a session may end however lately one of its flows was seen.
+    pub const OUTBOUND_ALONE: u8 = 4;
     /// What TCP acknowledges is remembered with every segment, for resets at expiry.
     pub const STREAMS: u8 = 8;
 

@@ -137,7 +137,7 @@ pub fn pass<P: Hook>(
             // Ageing marks a session as ending and then looks at `last_seen`; we set `last_seen` and then look at
             // the mark. With a barrier between, at least one side sees the other (invariant 6). What was seen lately
             // is not ended for being idle, and the barrier would keep this CPU from going on with the next packet.
-            if tick.wrapping_sub(before) > LATELY {
+            if tick.wrapping_sub(before) > LATELY || role.flags & Role::OUTBOUND_ALONE != 0 {
                 assembly::barrier();
             }
         }

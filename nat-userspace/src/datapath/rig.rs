@@ -5,7 +5,6 @@
 use std::{
     fs,
     os::fd::{AsFd, AsRawFd},
-    path::Path,
 };
 
 use aya::{
@@ -19,7 +18,7 @@ use aya::{
 use nat_common::rig::{Expectation, Orders, Seen, Tally, Way};
 
 use super::{
-    DatapathError, batch,
+    DatapathError, Pins, batch,
     driver::take,
     error::with_sources,
     load::{context, xdp},
@@ -214,17 +213,16 @@ impl Rig {
     }
 }
 
-/// Bytes of kernel memory that the map pinned at `path` takes by now.
+/// Bytes of kernel memory that the map pinned under `pins` with this `name` takes by now.
 ///
 /// # Errors
 /// [`DatapathError::Access`] if there is no such map, or the kernel does not tell.
-pub fn map_memory(path: &Path) -> Result<u64, DatapathError> {
-    const NAME: &str = "a map";
-    let map = MapData::from_pin(path).map_err(DatapathError::access("open", NAME))?;
+pub fn map_memory(pins: &Pins, name: &'static str) -> Result<u64, DatapathError> {
+    let map = MapData::from_pin(pins.map(name)).map_err(DatapathError::access("open", name))?;
     let file = format!("/proc/self/fdinfo/{}", map.fd().as_fd().as_raw_fd());
-    let text = fs::read_to_string(file).map_err(DatapathError::access("measure", NAME))?;
+    let text = fs::read_to_string(file).map_err(DatapathError::access("measure", name))?;
     let bytes = text.lines().find_map(|line| line.strip_prefix("memlock:")?.trim().parse().ok());
-    bytes.ok_or_else(|| DatapathError::Map { name: NAME, problem: "does not tell its memory".into() })
+    bytes.ok_or_else(|| DatapathError::Map { name, problem: "does not tell its memory".into() })
 }
 
 impl Redirect {

@@ -7,6 +7,7 @@ mod nacl;
 mod per_host;
 mod ports;
 mod rss;
+mod timeouts;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,7 +17,6 @@ use std::{
 use ipnet::Ipv4Net;
 use nat_common::{
     block::{Position, Rules},
-    clock::{SHORTEST_TIMEOUT, ticks_from_seconds},
     config::{self as map, Role},
     flow::{MAX_IFINDEX, raw},
     host::Limits,
@@ -32,6 +32,7 @@ pub use drain::{Draining, draining};
 pub use nacl::CompiledNacls;
 pub use ports::SharedAddress;
 pub use rss::SameQueue;
+pub use timeouts::timeouts;
 
 use crate::{
     config::{self, Config, IdleReset},
@@ -220,6 +221,9 @@ impl Plan {
         if config.idle_reset == IdleReset::AtExpiry {
             plan.interfaces.values_mut().for_each(|role| role.flags |= Role::STREAMS);
         }
+        if !config.timeouts.inbound_refresh {
+            plan.interfaces.values_mut().for_each(|role| role.flags |= Role::OUTBOUND_ALONE);
+        }
         Ok(plan)
     }
 
@@ -351,34 +355,6 @@ fn limits(config: &Config) -> map::Config {
             config::Fragments::Aws => map::Config::UDP_FRAGMENTS_ALONE,
         },
     }
-}
-
-/// The idle timeouts as the data plane counts them, in ticks.
-#[must_use]
-pub fn timeouts(seconds: &config::Timeouts) -> map::Timeouts {
-    let config::Timeouts {
-        tcp_established,
-        tcp_transitory,
-        tcp_closing,
-        udp,
-        icmp,
-        inbound_refresh,
-        fragments,
-    } = *seconds;
-    map::Timeouts {
-        tcp_established: timeout(tcp_established),
-        tcp_transitory: timeout(tcp_transitory),
-        tcp_closing: timeout(tcp_closing),
-        udp: timeout(udp),
-        icmp: timeout(icmp),
-        outbound_alone: (!inbound_refresh).into(),
-        fragments: ticks_from_seconds(fragments),
-    }
-}
-
-/// Ageing tells a session in use from an idle one by two ticks at least.
-fn timeout(seconds: u64) -> u32 {
-    ticks_from_seconds(seconds).max(SHORTEST_TIMEOUT)
 }
 
 fn target(target: &config::Target, config: &Config) -> Target {

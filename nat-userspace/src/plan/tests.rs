@@ -225,3 +225,14 @@ fn the_shortest_timeout_spares_what_another_cpu_has_just_seen() {
     let timeouts = timeouts(&config(&text).timeouts);
     assert_eq!((timeouts.udp, timeouts.icmp), (2, 3));
 }
+
+#[test]
+fn where_inbound_packets_keep_no_session_alive_every_interface_knows() {
+    let flags = |text: &str| {
+        let plan = Plan::new(&config(text), &facts()).unwrap();
+        plan.interfaces.values().map(|role| role.flags & Role::OUTBOUND_ALONE).collect::<Vec<_>>()
+    };
+    let alone = flags(&format!("[timeouts]\ninbound_refresh = false\n{CONFIGURATION}"));
+    assert!(!alone.is_empty() && alone.iter().all(|flag| *flag != 0));
+    assert!(flags(CONFIGURATION).iter().all(|flag| *flag == 0));
+}

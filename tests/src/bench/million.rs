@@ -43,7 +43,7 @@ pub fn measure(rig: &mut Rig, core: &Core) -> Result<Figures> {
         resets_at_expiry: false,
     };
     let mut datapath = Datapath::pinned(&options, &pins)?;
-    let bytes = GROWING.iter().map(|map| map_memory(&pins.map(map))).sum::<Result<u64, _>>()?;
+    let bytes = GROWING.iter().map(|map| map_memory(&pins, map)).sum::<Result<u64, _>>()?;
     let sessions = datapath.maps.max_sessions()?;
     let before = Core::thread()?;
     datapath.age(false, 0)?;
