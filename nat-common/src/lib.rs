@@ -17,6 +17,7 @@ pub mod counter;
 pub mod drop;
 pub mod event;
 pub mod flow;
+pub mod foresight;
 pub mod fragment;
 pub mod host;
 pub mod mapping;

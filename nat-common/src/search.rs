@@ -36,6 +36,11 @@ pub trait World {
     fn search(&mut self) -> &mut Search;
     /// A uniform number that nobody can predict.
     fn random(&mut self) -> u32;
+    /// The same for a port to be guessed: it may have been drawn before ([`crate::foresight`]).
+    #[inline(always)]
+    fn draw(&mut self) -> u32 {
+        self.random()
+    }
     /// The Elastic IP with this index.
     fn lent(&mut self, index: u32) -> Option<Lent>;
     /// The port range with this index.
@@ -275,7 +280,7 @@ fn choose<W: World>(world: &mut W) -> Option<u32> {
 
 #[inline(always)]
 fn guess<W: World>(world: &mut W) -> Option<u32> {
-    let random = world.random();
+    let random = world.draw();
     let search = world.search();
     search.guesses -= 1;
     let port = search.walk.pick(random);

@@ -72,6 +72,7 @@ fn open_pair(opening: &mut Opening, parsed: &Parsed, rewrite: &mut Rewrite) -> R
     }
     rewrite.address = opening.entry.destination;
     rewrite.port = opening.entry.destination_port;
+    opening.remember(&parsed.key);
     become_outbound(opening, parsed, rewrite);
     match opening.insert_entry() {
         Ok(_) => {

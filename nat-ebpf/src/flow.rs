@@ -14,6 +14,7 @@ use crate::{
     clock,
     count::Own,
     fib::{self, Query},
+    foresee,
     header::field,
     hook::Hook,
     interface,
@@ -69,7 +70,14 @@ impl Rewrite {
 /// rewrite was read, and what does not belong is no hit.
 #[inline(always)]
 pub fn find(key: &FlowKey4, own: Own, rewrite: &mut Rewrite) -> Option<*mut FlowEntry4> {
-    read(key, table::find(key)?, rewrite, |hop| foretell(hop, own.last_hop(key.direction())))
+    let entry = match table::find(key) {
+        Some(entry) => entry,
+        None => {
+            foresee::inbound(key);
+            table::seek(key)?
+        }
+    };
+    read(key, entry, rewrite, |hop| foretell(hop, own.last_hop(key.direction())))
 }
 
 /// Gives back `hop`, out of `last` if it stands there: most packets leave by the hop of the one before. The processor

@@ -19,6 +19,7 @@ mod count;
 mod datagram;
 mod fib;
 mod flow;
+mod foresee;
 mod forward;
 mod fragment;
 mod header;

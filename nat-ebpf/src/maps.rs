@@ -12,6 +12,7 @@ use nat_common::{
     drop::{DropReason, DropSample},
     event::RING_BYTES,
     flow::FlowKey4,
+    foresight::Foresight,
     fragment::Bucket4,
     host::{Limits, MAX_RECORDS, Record},
     nacl::{MAX_NACLS, MAX_PORT_RANGES, MAX_PREFIXES, NaclList, PortRange as NaclPorts, PortRanges},
@@ -209,6 +210,10 @@ pub static SLOW_SCRATCH: PerCpuArray<slow::Packet> = PerCpuArray::with_max_entri
 /// The data plane's own: a search for a free port.
 #[map]
 pub static SEARCH: PerCpuArray<Opening> = PerCpuArray::with_max_entries(1, 0);
+
+/// The data plane's own: where the next new session's inbound flow will probably stand.
+#[map]
+pub static FORESIGHT: PerCpuArray<Foresight> = PerCpuArray::with_max_entries(1, 0);
 
 /// Next hops that each CPU remembers, a power of two.
 pub const MAX_HOPS: u32 = 1_024;

@@ -17,7 +17,7 @@ use nat_common::{
 use crate::{
     admit, age,
     block::{self, Held},
-    choose, clock, count,
+    choose, clock, count, foresee,
     maps::{LENT, POOL, SEARCH},
     ports::{self, MapPorts, PortMaps},
     rss::Preference,
@@ -167,6 +167,14 @@ impl Opening {
         }
     }
 
+    /// Has the next session of this host begin where this one got its port, if that was guessed.
+    #[inline(always)]
+    pub fn remember(&self, outbound: &FlowKey4) {
+        if !self.mapped && self.preference.is_none() {
+            foresee::remember(outbound.source, self.entry.destination, &self.search.walk);
+        }
+    }
+
     /// Why there is no session.
     #[inline(always)]
     pub fn refusal(&self) -> DropReason {
@@ -256,6 +264,11 @@ impl World for Opening {
     fn random(&mut self) -> u32 {
         // SAFETY: the helper takes no arguments.
         unsafe { bpf_get_prandom_u32() }
+    }
+
+    #[inline(always)]
+    fn draw(&mut self) -> u32 {
+        foresee::draw().unwrap_or_else(|| self.random())
     }
 
     #[inline(always)]

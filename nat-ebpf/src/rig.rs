@@ -2,6 +2,7 @@
 //! arrives, and gateways that only redirect, as limits of what any gateway can do.
 #![no_std]
 #![no_main]
+#![feature(asm_experimental_arch)]
 
 #[allow(dead_code, reason = "the rig writes headers and needs little else of what the data plane knows")]
 mod header;
@@ -107,6 +108,14 @@ pub fn rig_fib(context: XdpContext) -> u32 {
 /// remembers.
 #[xdp]
 pub fn rig_line(context: XdpContext) -> u32 {
+    line(&context).unwrap_or(xdp_action::XDP_PASS)
+}
+
+/// The same with as many instructions more as a translation may take, which have nothing to do: the processor waits for
+/// the lines of two packets at once only if it sees both.
+#[xdp]
+pub fn rig_work(context: XdpContext) -> u32 {
+    work();
     line(&context).unwrap_or(xdp_action::XDP_PASS)
 }
 
@@ -340,6 +349,19 @@ fn line(context: &XdpContext) -> Option<u32> {
         (*line)[0] += 1;
     }
     bare(context)
+}
+
+/// 256 additions that nothing waits for.
+#[inline(always)]
+fn work() {
+    // SAFETY: arithmetic on registers.
+    unsafe {
+        core::arch::asm!(
+            "{0} = 0", "{1} = 0", "{2} = 0", "{3} = 0",
+            ".rept 64", "{0} += 1", "{1} += 1", "{2} += 1", "{3} += 1", ".endr",
+            out(reg) _, out(reg) _, out(reg) _, out(reg) _,
+        );
+    }
 }
 
 #[inline(always)]

@@ -55,7 +55,7 @@ impl Preference {
     /// Turns to the ports `low` to `low + span - 1` of `address`, from `start` on.
     #[inline(always)]
     pub fn begin(&mut self, address: u32, start: u32, span: u32) {
-        if self.looks == 0 {
+        if self.is_none() {
             return;
         }
         let Some(rss) = RSS.get(self.device) else { return };
@@ -66,6 +66,12 @@ impl Preference {
         // Not to the neighbour, whose hash differs in few bits; and never the same way, which would favour some ports.
         // SAFETY: the helper takes no arguments.
         self.step = ((u64::from(unsafe { bpf_get_prandom_u32() }) * u64::from(span)) >> 32) as u32 | 1;
+    }
+
+    /// Whether any port will do.
+    #[inline(always)]
+    pub const fn is_none(&self) -> bool {
+        self.looks == 0
     }
 
     /// Whether it is still worth to [`Self::look`].

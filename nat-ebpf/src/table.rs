@@ -26,7 +26,7 @@ static FLOW_GROUPS: Global<u32> = Global::new(1);
 /// Mask of an entry's number in its group.
 const IN_GROUP: i32 = GROUP_ENTRIES as i32 - 1;
 
-/// The flow of `key`.
+/// The flow of `key`, if it stands where it is looked for first.
 #[inline(always)]
 pub fn find(key: &FlowKey4) -> Option<*mut FlowEntry4> {
     let words = key.words();
@@ -39,13 +39,19 @@ pub fn find(key: &FlowKey4) -> Option<*mut FlowEntry4> {
     let _ = words_of(neighbour).load(KEY);
     let elsewhere = differs(group.wrapping_add(home), words);
     let entry = group.wrapping_add(bound::<IN_GROUP>(home ^ elsewhere as usize));
-    if holds(entry, words) && is_flow(entry) {
-        return Some(entry);
-    }
-    seek(key)
+    (holds(entry, words) && is_flow(entry)).then_some(entry)
 }
 
-/// The same without the short way for what stands where it is looked for first.
+/// Has the processor fetch the group where `key` is looked for first.
+#[inline(always)]
+pub fn fetch(key: &FlowKey4) {
+    let Some(first) = entry(group(first_probe(key.words())), 0) else { return };
+    for number in 0..GROUP_ENTRIES {
+        words_of(first.wrapping_add(number as usize)).load(KEY);
+    }
+}
+
+/// The flow of `key`, wherever it stands.
 #[inline(always)]
 pub fn seek(key: &FlowKey4) -> Option<*mut FlowEntry4> {
     match flow_seek(key) {

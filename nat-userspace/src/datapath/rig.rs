@@ -44,6 +44,8 @@ pub enum Redirect {
     Fib,
     /// With one cache line of a table for each flow, at the XDP hook.
     Line,
+    /// The same with the instructions of a translation, which do nothing, at the XDP hook.
+    Work,
     /// MACs and a redirect, at the TC hook.
     Tc,
 }
@@ -78,7 +80,8 @@ impl Rig {
         let mut loader = EbpfLoader::new();
         loader.map_max_entries("RIG_SEEN", flows).map_max_entries("RIG_LINES", flows.saturating_mul(LINES));
         let mut object = loader.load(OBJECT).map_err(setup)?;
-        let redirects = [Redirect::Bare, Redirect::Fib, Redirect::Line].map(Redirect::program);
+        let redirects =
+            [Redirect::Bare, Redirect::Fib, Redirect::Line, Redirect::Work].map(Redirect::program);
         for program in [GENERATOR, SINK, PASS].into_iter().chain(redirects) {
             xdp(&mut object, program).load().map_err(refused(program))?;
         }
@@ -231,6 +234,7 @@ impl Redirect {
             Self::Bare => "rig_bare",
             Self::Fib => "rig_fib",
             Self::Line => "rig_line",
+            Self::Work => "rig_work",
             Self::Tc => TC,
         }
     }

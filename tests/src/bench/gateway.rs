@@ -27,6 +27,8 @@ pub enum Kind {
     Fib,
     /// The same as `Bare` with one cache line of a table for each flow: the limit of what remembers.
     Line,
+    /// The same as `Line` with as many instructions as a translation: the limit of what remembers and translates.
+    Work,
     /// MACs and a redirect at the TC hook: the limit there.
     BareTc,
     /// The kernel, without translation.
@@ -52,10 +54,11 @@ pub enum Kind {
 
 impl Kind {
     /// All that come with this program or with Linux.
-    pub const OWN: [Self; 9] = [
+    pub const OWN: [Self; 10] = [
         Self::Bare,
         Self::Fib,
         Self::Line,
+        Self::Work,
         Self::NatgwXdp,
         Self::BareTc,
         Self::NatgwTc,
@@ -67,7 +70,7 @@ impl Kind {
     /// Whether it translates.
     #[must_use]
     pub const fn translates(&self) -> bool {
-        !matches!(self, Self::Bare | Self::Fib | Self::Line | Self::BareTc | Self::Routing)
+        !matches!(self, Self::Bare | Self::Fib | Self::Line | Self::Work | Self::BareTc | Self::Routing)
     }
 
     /// Whether the kernel's connection tracking holds its sessions.
@@ -82,7 +85,7 @@ impl Kind {
         let [elastic_ip, own] =
             [ELASTIC_IP, GATEWAY_EXTERNAL].map(|address| u32::from_ne_bytes(address.octets()));
         match self {
-            Self::Bare | Self::Fib | Self::Line | Self::BareTc | Self::Routing => [0; 2],
+            Self::Bare | Self::Fib | Self::Line | Self::Work | Self::BareTc | Self::Routing => [0; 2],
             Self::Nftables | Self::Iptables => [own; 2],
             Self::NatgwXdp | Self::NatgwTc | Self::NatgwAuto => [elastic_ip; 2],
             Self::Peer { .. } => [own, elastic_ip],
@@ -97,6 +100,7 @@ impl Kind {
             Self::Bare
             | Self::Fib
             | Self::Line
+            | Self::Work
             | Self::BareTc
             | Self::Routing
             | Self::Nftables
@@ -112,6 +116,7 @@ impl fmt::Display for Kind {
             Self::Bare => "bare redirect",
             Self::Fib => "FIB redirect",
             Self::Line => "redirect, one line",
+            Self::Work => "redirect, one line, work",
             Self::BareTc => "bare TC redirect",
             Self::Routing => "kernel routing",
             Self::Nftables => "nftables masquerade",
@@ -150,6 +155,7 @@ impl Gateway {
             Kind::Bare => redirect(&topology, rig, Redirect::Bare, sessions)?,
             Kind::Fib => redirect(&topology, rig, Redirect::Fib, sessions)?,
             Kind::Line => redirect(&topology, rig, Redirect::Line, sessions)?,
+            Kind::Work => redirect(&topology, rig, Redirect::Work, sessions)?,
             Kind::BareTc => redirect(&topology, rig, Redirect::Tc, sessions)?,
             Kind::Routing => kernel(&topology, &[])?,
             Kind::Nftables => kernel(&topology, &["nft", "-f", "-"])?,
