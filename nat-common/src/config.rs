@@ -27,14 +27,20 @@ pub struct Ageing {
     pub withdrawn: u32,
     /// 1: also count every session where the configuration in force has it counted ([`crate::host`]).
     pub recount: u32,
-    /// Always zero.
-    pub spare: u32,
+    /// What the runs before this one have returned in the same pass; [`Ageing::NEVER`] at its beginning.
+    pub left: u32,
     /// Ticks added to the clock: tests let time pass without waiting.
     pub ahead: u32,
     /// The first group of `FLOWS4` to visit.
     pub first: u32,
     /// How many groups to visit.
     pub groups: u32,
+}
+
+impl Ageing {
+    /// What the program returns if no entry that it has looked at can end, for there is none. Otherwise the least number of
+    /// ticks until one may have to; 0 if one has ended, or is to be looked at again soon.
+    pub const NEVER: u32 = u32::MAX;
 }
 
 /// Idle timeouts in ticks ([`crate::clock`]).

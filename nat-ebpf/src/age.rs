@@ -22,12 +22,12 @@ use crate::{
     ports, table,
 };
 
-/// Visits the groups of the table that the orders name.
+/// Visits the groups of the table that the orders name; returns what [`Ageing::NEVER`] explains.
 #[inline(always)]
-pub fn run() {
+pub fn run() -> u32 {
     let generation = GENERATION.get(0).copied().unwrap_or_default();
-    let Some(Config { timeouts, resets, .. }) = CONFIG.get(slot(generation)) else { return };
-    let Some(&Ageing { withdrawn, recount, ahead, first, groups, .. }) = AGEING.get(0) else { return };
+    let Some(Config { timeouts, resets, .. }) = CONFIG.get(slot(generation)) else { return 0 };
+    let Some(&Ageing { withdrawn, recount, left, ahead, first, groups }) = AGEING.get(0) else { return 0 };
     let mut pass = Pass {
         timeouts,
         now: clock::now().wrapping_add(ahead),
@@ -37,6 +37,7 @@ pub fn run() {
         first,
         released: 0,
         idle: 0,
+        left,
         tells: *resets == Config::AT_EXPIRY,
     };
     // SAFETY: the callback has the signature that the helper calls, and `pass` outlives the call.
@@ -45,6 +46,7 @@ pub fn run() {
         counters.sessions_released += pass.released;
         counters.idle_timeouts += pass.idle;
     });
+    pass.left
 }
 
 /// Ends the session whose inbound flow has this key if it is over, or if it is a TCP session that both sides have closed
@@ -77,6 +79,7 @@ extern "C" fn flow_end_if_over(inbound: *const FlowKey4, sequence: u32) -> u64 {
         first: 0,
         released: 0,
         idle: 0,
+        left: 0,
         tells: false,
     };
     // SAFETY: map values stay readable while the program runs.
@@ -110,6 +113,8 @@ struct Pass {
     first: u32,
     released: u64,
     idle: u64,
+    /// The least of what [`Self::judge`] has returned.
+    left: u32,
     /// Whether both ends of a TCP session learn that it ends for being idle.
     tells: bool,
 }
@@ -123,7 +128,8 @@ unsafe extern "C" fn visit(step: u32, pass: *mut Pass) -> u64 {
     while number < GROUP_ENTRIES {
         let Some(entry) = table::at(first + number) else { return 1 };
         // SAFETY: map values stay readable while the program runs.
-        pass.judge(unsafe { &mut *entry });
+        let left = pass.judge(unsafe { &mut *entry });
+        pass.left = pass.left.min(left);
         if pass.recount {
             host::recount(first + number, pass.generation);
         }
@@ -133,39 +139,45 @@ unsafe extern "C" fn visit(step: u32, pass: *mut Pass) -> u64 {
 }
 
 impl Pass {
-    /// Sessions are judged at their outbound flow.
+    /// Sessions are judged at their outbound flow. Returns the ticks until the entry may have to end, as it stands; 0 if it
+    /// is to be looked at again soon, as after the end of a session, which may have been the last in its mapping.
     #[inline(always)]
-    fn judge(&mut self, outbound: &mut FlowEntry4) {
+    fn judge(&mut self, outbound: &mut FlowEntry4) -> u32 {
         let protocol = outbound.protocol;
         if is_mapping(protocol) && outbound.is_flow() {
             return self.judge_mapping(outbound);
         }
         if !outbound.is_flow() || outbound.zone == OUTSIDE {
-            return;
+            return Ageing::NEVER;
         }
         // Most sessions are busy: their own flow says so, and the other one need not be looked up.
-        if !self.withdrawn && self.since(outbound) <= self.timeouts.least(protocol) {
-            return;
+        if !self.withdrawn {
+            let (since, least) = (self.since(outbound), self.timeouts.least(protocol));
+            if since <= least {
+                return least - since + 1;
+            }
         }
         let Some(inbound) = table::seek(&outbound.other_key(&outbound.key())) else {
             // Not to be found between the two inserts of an opening: leave what is young alone.
-            if self.since(outbound) > self.timeouts.tcp_transitory {
-                let (key, mark) = (outbound.key(), host::take_mark(outbound));
-                table::vacate(outbound);
-                host::release(&key, mark);
+            let since = self.since(outbound);
+            if since <= self.timeouts.tcp_transitory {
+                return self.timeouts.tcp_transitory - since + 1;
             }
-            return;
+            let (key, mark) = (outbound.key(), host::take_mark(outbound));
+            table::vacate(outbound);
+            host::release(&key, mark);
+            return Ageing::NEVER;
         };
         // SAFETY: map values stay readable while the program runs.
-        self.judge_pair(outbound, unsafe { &mut *inbound });
+        self.judge_pair(outbound, unsafe { &mut *inbound })
     }
 
     /// Mappings are judged at their outbound entry, permissions at the one they have. What is young may be about to get
-    /// its first session.
+    /// its first session, or be left without one, and is looked at again soon; what has sessions waits for them.
     #[inline(always)]
-    fn judge_mapping(&mut self, entry: &mut FlowEntry4) {
+    fn judge_mapping(&mut self, entry: &mut FlowEntry4) -> u32 {
         if self.since(entry) < YOUNG {
-            return;
+            return 0;
         }
         if entry.zone != OUTSIDE {
             let inbound = table::seek(&entry.other_key(&entry.key()));
@@ -173,17 +185,19 @@ impl Pass {
         } else if is_permission(entry.protocol) {
             release_mapping(entry, None);
         }
+        Ageing::NEVER
     }
 
     /// Ends a session that was idle for too long.
     #[inline(always)]
-    fn judge_pair(&mut self, outbound: &mut FlowEntry4, inbound: &mut FlowEntry4) {
+    fn judge_pair(&mut self, outbound: &mut FlowEntry4, inbound: &mut FlowEntry4) -> u32 {
         let protocol = outbound.protocol;
         let phase = tcp::phase(outbound.tcp_seen, inbound.tcp_seen);
         let withdrawn = self.withdrawn && interface::gateway_of(outbound.address, self.generation).is_none();
         // Beyond the timeout, not at it: a CPU's clock may be late.
-        if !withdrawn && self.idle_for(outbound, inbound) <= self.timeouts.of(protocol, phase) {
-            return;
+        let (idle, timeout) = (self.idle_for(outbound, inbound), self.timeouts.of(protocol, phase));
+        if !withdrawn && idle <= timeout {
+            return timeout - idle + 1;
         }
         let tells = self.tells && !withdrawn && protocol == protocol::TCP && phase.is_open();
         if release(outbound, inbound, withdrawn, tells) {
@@ -192,6 +206,7 @@ impl Pass {
                 self.idle += 1;
             }
         }
+        0
     }
 
     /// Whether both sides have closed the session, and a SYN with this `sequence` number is newer than its end (RFC 1122

@@ -145,11 +145,10 @@ fn serve<P: Hook>(context: &impl EbpfContext, packet: &mut P, parsed: &mut Parse
     }
 }
 
-/// Ends idle sessions; run by the controller, never attached.
+/// Ends idle sessions; run by the controller, never attached. So what it returns is no verdict, but its answer.
 #[xdp]
 pub fn natgw_age(_context: XdpContext) -> u32 {
-    age::run();
-    xdp_action::XDP_PASS
+    age::run()
 }
 
 /// The verdict that sends the packet out of `device`.

@@ -1,6 +1,9 @@
 //! From one configuration to the next: everything that can be refused comes first, then the maps change at once.
 
-use std::{net::Ipv4Addr, time::Duration};
+use std::{
+    net::Ipv4Addr,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Result, anyhow};
 use nat_common::flow::raw;
@@ -99,11 +102,12 @@ impl Controller {
         self.withdraw_others(&plan).await;
         let counted =
             if plan.counts_hosts() || self.plan.counts_hosts() { self.datapath.recount() } else { Ok(()) };
-        let aged = if withdrawn { self.datapath.age(true, 0) } else { Ok(()) };
+        let aged = if withdrawn { self.datapath.age(true, 0).map(drop) } else { Ok(()) };
         let Desired { config, draining, changes } = desired;
         self.watch.begin(&draining);
         self.config = config;
         self.plan = plan;
+        self.rhythm.hurry(Instant::now(), self.shortest_timeout());
         self.host_ports.clone_from(&facts.ports);
         self.applied.pid = std::process::id();
         self.applied.config = self.config.clone();

@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::Result;
 
-use super::{Controller, Desired, plan_for, run::SHARE};
+use super::{Controller, Desired, ageing::SHARE, plan_for};
 use crate::{
     datapath::{Applied, Count, milliseconds},
     plan::Draining,

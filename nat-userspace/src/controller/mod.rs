@@ -1,6 +1,7 @@
 //! The controller: puts a configuration into force on this host, and keeps it so.
 
 mod advice;
+mod ageing;
 mod apply;
 mod busy;
 mod detach;
@@ -13,7 +14,7 @@ mod run;
 mod slow;
 mod spare;
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Instant};
 
 use anyhow::{Context, Result};
 use nat_common::pool::MAX_ELASTIC_IPS;
@@ -38,6 +39,7 @@ pub struct Controller {
     api: Option<Api>,
     watch: drain::Watch,
     busy: busy::Busy,
+    rhythm: ageing::Rhythm,
     /// Held for as long as this controller lives.
     _lock: Lock,
     datapath: Datapath,
@@ -133,6 +135,7 @@ impl Controller {
             api: None,
             watch: drain::Watch::default(),
             busy,
+            rhythm: ageing::Rhythm::new(Instant::now()),
             _lock: lock,
             datapath,
             config: config.clone(),

@@ -1,9 +1,6 @@
 //! The controller's life: signals, the host's changes, the data plane's events, ageing.
 
-use std::{
-    pin::pin,
-    time::{Duration, Instant},
-};
+use std::{pin::pin, time::Duration};
 
 use anyhow::Result;
 use futures_util::StreamExt;
@@ -19,15 +16,6 @@ use crate::{
     host::{HostChange, batched},
 };
 
-/// How often all sessions are aged at most, unless that takes more than its [`SHARE`] of a CPU.
-const AGEING: Duration = Duration::from_secs(1);
-/// The longest timeouts need it no more often than this.
-const SELDOM: Duration = Duration::from_secs(4);
-/// Slices of the table that are aged in a row, with the CPU's packets between them. Whoever slept after each would wake
-/// hundreds of times a second, which costs the applications of a small machine an eighth of their TCP throughput.
-const TURN: usize = 16;
-/// Whoever walks the table of sessions rests this many times as long as it has walked.
-pub(super) const SHARE: u32 = 20;
 /// Changes of the host are acted upon in batches of this length.
 const BATCH: Duration = Duration::from_millis(100);
 /// How often neighbours that the kernel has not heard of lately are asked again: what XDP forwards, the kernel does
@@ -53,8 +41,6 @@ impl Controller {
             std::future::pending::<()>().await;
         });
         let mut changes = pin!(batched(self.host.watch().await?, BATCH));
-        let mut age = pin!(sleep(AGEING));
-        let mut pass = Instant::now();
         let mut confirm = pin!(sleep(CONFIRM));
         let mut busy = tokio::time::interval(busy::PERIOD);
         busy.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -84,10 +70,7 @@ impl Controller {
                     events.look_again(&self.host, &mut self.datapath.maps, told.overdue).await;
                     events.resolve(&self.host, &mut self.datapath.maps, told.missing).await;
                 }
-                () = age.as_mut() => {
-                    let rest = self.age(&mut pass);
-                    age.as_mut().reset(tokio::time::Instant::now() + rest);
-                }
+                () = self.rhythm.due() => self.age(),
                 () = confirm.as_mut() => {
                     self.confirm_neighbours().await;
                     confirm.as_mut().reset(tokio::time::Instant::now() + CONFIRM);
@@ -96,7 +79,10 @@ impl Controller {
                     self.follow_sockets().await;
                     sockets.as_mut().reset(tokio::time::Instant::now() + REREAD);
                 }
-                _ = busy.tick() => self.busy.keep(&self.plan),
+                _ = busy.tick() => {
+                    self.busy.keep(&self.plan);
+                    keep_fib_lookup();
+                }
                 _ = blocks.tick() => {
                     if let Err(error) = self.datapath.maps.return_blocks() {
                         tracing::warn!("blocks of ports do not come back: {error}");
@@ -139,35 +125,6 @@ impl Controller {
         }
     }
 
-    /// Ages a few slices of the table; how long to rest before the next.
-    fn age(&mut self, pass: &mut Instant) -> Duration {
-        let begin = Instant::now();
-        let last = (0..TURN).any(|_| {
-            self.datapath.age_next().unwrap_or_else(|error| {
-                tracing::warn!("sessions cannot be aged: {error}");
-                true
-            })
-        });
-        let rest = begin.elapsed() * SHARE;
-        if !last {
-            return rest;
-        }
-        // Whoever writes net.ipv4.ip_forward switches it off, and nothing tells.
-        if let Err(error) = crate::host::enable_fib_lookup() {
-            tracing::warn!("{error}");
-        }
-        let rest = rest.max(self.ageing_period().saturating_sub(pass.elapsed()));
-        *pass = Instant::now() + rest;
-        rest
-    }
-
-    /// How long after the beginning of one pass the next begins: sessions end late by a sixteenth of the shortest timeout,
-    /// or by the length of a pass.
-    fn ageing_period(&self) -> Duration {
-        let shortest = Duration::from_secs(self.config.timeouts.shortest());
-        (shortest / 16).clamp(AGEING, SELDOM)
-    }
-
     async fn confirm_neighbours(&self) {
         let neighbours = self.host.neighbours().await.unwrap_or_default();
         for found in neighbours.iter().filter(|found| self.plan.interfaces.contains_key(&found.ifindex)) {
@@ -175,6 +132,13 @@ impl Controller {
                 let _ = self.host.resolve(found.ifindex, found.address).await;
             }
         }
+    }
+}
+
+/// Whoever writes net.ipv4.ip_forward switches it off, and nothing tells.
+fn keep_fib_lookup() {
+    if let Err(error) = crate::host::enable_fib_lookup() {
+        tracing::warn!("{error}");
     }
 }
 

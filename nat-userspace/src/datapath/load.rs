@@ -1,17 +1,17 @@
 //! Loading: programs into the kernel, state taken over from the pin directory where there is some.
 
-use std::{path::Path, thread::sleep, time::Duration};
+use std::{path::Path, time::Duration};
 
 use aya::{
     Ebpf, EbpfLoader, TestRun, TestRunOptions,
     maps::{Map, MapData, RingBuf},
     programs::{SchedClassifier, Xdp},
 };
-use nat_common::{config::Ageing, ports};
+use nat_common::ports;
 
 use super::{
     DatapathError, Maps, Pins,
-    apply::GRACE,
+    age::Pass,
     error::{answer, with_sources},
     maps::create_applied,
     slow::{self, SlowRing},
@@ -31,10 +31,6 @@ const SK_BUFF_PRIORITY: usize = 32;
 /// Bytes of `struct __sk_buff` up to `ifindex`, where that is, and the kernel takes the rest as zero.
 const SK_BUFF: usize = SK_BUFF_IFINDEX + 4;
 const SK_BUFF_IFINDEX: usize = 40;
-/// Groups that ageing visits in one run, during which its CPU handles no packets: some 30 microseconds.
-const AGEING_SLICE: u32 = 512;
-/// A frame for programs that look at none.
-const NO_FRAME: [u8; 64] = [0; 64];
 
 /// How to load the data plane.
 #[derive(Clone, Copy, Debug)]
@@ -60,8 +56,8 @@ pub struct Datapath {
     pub maps: Maps,
     events: Option<MapData>,
     slow: Option<MapData>,
-    /// The group of the flow table where ageing goes on.
-    aged: u32,
+    /// The pass of ageing under way.
+    pub(super) pass: Pass,
     resets_at_expiry: bool,
 }
 
@@ -130,7 +126,7 @@ impl Datapath {
         let (events, slow) = (ring("EVENTS"), ring("SLOW"));
         let maps = Maps::of_object(&mut object, applied)?;
         table::remember(&maps.flows, &hash)?;
-        Ok(Self { object, maps, events, slow, aged: 0, resets_at_expiry: options.resets_at_expiry })
+        Ok(Self { object, maps, events, slow, pass: Pass::NEXT, resets_at_expiry: options.resets_at_expiry })
     }
 
     /// Whether it has room for what resets at expiry need.
@@ -153,48 +149,6 @@ impl Datapath {
     /// [`DatapathError::Map`] if they are taken or missing.
     pub fn take_slow(&mut self) -> Result<SlowRing, DatapathError> {
         open_ring("SLOW", self.slow.take())
-    }
-
-    /// Ages the whole table at once, `ahead` ticks later than now; with `withdrawn`, sessions whose Elastic IP is no
-    /// longer configured end however busy they are.
-    ///
-    /// # Errors
-    /// [`DatapathError::TestRun`] if the kernel refuses to run it.
-    pub fn age(&mut self, withdrawn: bool, ahead: u32) -> Result<(), DatapathError> {
-        self.aged = 0;
-        let orders = Ageing { withdrawn: withdrawn.into(), ahead, ..Ageing::default() };
-        while !self.age_slice(orders)? {}
-        Ok(())
-    }
-
-    /// Ages the next slice of the table; true if it was the last one.
-    ///
-    /// # Errors
-    /// [`DatapathError::TestRun`] if the kernel refuses to run it.
-    pub fn age_next(&mut self) -> Result<bool, DatapathError> {
-        self.age_slice(Ageing::default())
-    }
-
-    /// Has every session counted where the configuration in force says. Packets that were judged before that are waited
-    /// for, whose sessions are counted as the one before said.
-    ///
-    /// # Errors
-    /// [`DatapathError::TestRun`] if the kernel refuses to run it.
-    pub fn recount(&mut self) -> Result<(), DatapathError> {
-        sleep(GRACE);
-        self.aged = 0;
-        while !self.age_slice(Ageing { recount: 1, ..Ageing::default() })? {}
-        Ok(())
-    }
-
-    fn age_slice(&mut self, orders: Ageing) -> Result<bool, DatapathError> {
-        let left = self.maps.max_sessions()? - self.aged;
-        let groups = left.min(AGEING_SLICE);
-        self.maps.set_ageing(Ageing { first: self.aged, groups, ..orders })?;
-        self.run(AGE, TestRunOptions { data_in: Some(&NO_FRAME), ..TestRunOptions::new() })?;
-        let last = groups == left;
-        self.aged = if last { 0 } else { self.aged + groups };
-        Ok(last)
     }
 
     /// Runs the translating program of the XDP hook on a frame, as if it came in on that `queue` of the interface with
@@ -267,7 +221,7 @@ impl Datapath {
         Ok((result.return_value, out))
     }
 
-    fn run(
+    pub(super) fn run(
         &mut self,
         program: &'static str,
         options: TestRunOptions<'_>,

@@ -1,5 +1,6 @@
 //! The data plane as user space sees it: loading, attaching, and typed maps. Only this module knows aya.
 
+mod age;
 mod applied;
 mod apply;
 mod attach;

@@ -3,6 +3,7 @@
 use std::{thread::sleep, time::Duration};
 
 use DropReason as Reason;
+use nat_common::config::Ageing;
 use natgw_tests::datapath::{
     Side::{External, Internal},
     flags::{ACK, FIN, RST, SYN},
@@ -26,6 +27,14 @@ super::tests![
     an_ended_session_is_ended_for_both_directions,
     a_withdrawn_elastic_ip_ends_its_own_sessions_alone,
     an_ageing_pass_without_anything_idle_ends_nothing,
+    in_an_empty_table_nothing_can_ever_end,
+    until_a_session_ends_a_pass_foretells_when,
+    a_closed_or_unanswered_tcp_session_is_foretold_by_its_own_timeout,
+    a_session_of_which_one_direction_is_idle_is_foretold_by_the_other,
+    without_inbound_refresh_the_outbound_direction_foretells_the_end,
+    of_many_sessions_the_first_to_end_is_foretold,
+    after_something_has_ended_nothing_is_foretold,
+    a_young_mapping_is_looked_at_again_soon_and_then_waits_for_its_sessions,
 ];
 
 const TIMEOUTS: &str =
@@ -239,4 +248,120 @@ fn an_ageing_pass_without_anything_idle_ends_nothing() {
     rig.connect(HOST, 5000, REMOTE, 443);
     assert_eq!(rig.age(0), (0, 0));
     assert_eq!(rig.sessions().len(), 2);
+}
+
+/// The timeout of so many seconds, in ticks.
+fn ticks(seconds: u64) -> u32 {
+    nat_common::clock::ticks_from_seconds(seconds)
+}
+
+fn in_an_empty_table_nothing_can_ever_end() {
+    let mut rig = rig();
+    assert_eq!(rig.left(0), Ageing::NEVER);
+    rig.establish(&udp(HOST, 5000, REMOTE, 53));
+    rig.age(300);
+    assert_eq!(rig.left(0), Ageing::NEVER);
+}
+
+/// Expects that what passes foretell comes true: nothing ends before, and the only session ends then.
+fn ends_as_foretold(rig: &mut Rig) {
+    let (mut ahead, mut passes) = (0, 0);
+    while !rig.sessions().is_empty() {
+        let left = rig.left(ahead);
+        if left == 0 {
+            assert_eq!(rig.sessions(), [], "nothing is left, and it is still there");
+            break;
+        }
+        assert_eq!(rig.left(ahead + left - 1), 1, "after a wait of {left} ticks less one");
+        ahead += left;
+        passes += 1;
+    }
+    assert!(passes <= 2, "{passes} vain passes");
+}
+
+fn until_a_session_ends_a_pass_foretells_when() {
+    let mut rig = rig();
+    rig.wait_for_a_tick();
+    rig.establish(&udp(HOST, 5000, REMOTE, 53));
+    assert_eq!(rig.left(0), ticks(300) + 1, "beyond the timeout, not at it");
+    assert_eq!(rig.left(200), ticks(300) - 199);
+    assert_eq!(rig.left(ticks(300)), 1);
+    ends_as_foretold(&mut rig);
+    rig.wait_for_a_tick();
+    rig.connect(HOST, 5000, REMOTE, 443);
+    // Any segment may close it: then it is looked at, and its phase asked.
+    assert_eq!(rig.left(0), ticks(100) + 1);
+    assert_eq!(rig.left(ticks(100) + 1), ticks(1_000) - ticks(100));
+    ends_as_foretold(&mut rig);
+}
+
+fn a_closed_or_unanswered_tcp_session_is_foretold_by_its_own_timeout() {
+    let mut rig = Rig::with(&Layout::with_limits("[timeouts]\ntcp_transitory = 50\ntcp_closing = 100\n"));
+    rig.wait_for_a_tick();
+    rig.connect(HOST, 5000, REMOTE, 443);
+    segment(&mut rig, External, FIN | ACK);
+    segment(&mut rig, Internal, FIN | ACK);
+    assert_eq!(rig.left(60), ticks(100) - 59);
+    ends_as_foretold(&mut rig);
+    rig.wait_for_a_tick();
+    rig.open(&tcp(HOST, 5001, REMOTE, 443, SYN));
+    assert_eq!(rig.left(40), ticks(50) - 39);
+    ends_as_foretold(&mut rig);
+}
+
+fn a_session_of_which_one_direction_is_idle_is_foretold_by_the_other() {
+    let mut rig = rig();
+    let (_, answer) = rig.establish(&udp(HOST, 5000, REMOTE, 53));
+    rig.wait_for_a_tick();
+    rig.let_pass(ticks(300) + 1);
+    rig.send(External, &answer);
+    assert_eq!(rig.left(0), ticks(300) + 1);
+    ends_as_foretold(&mut rig);
+}
+
+fn without_inbound_refresh_the_outbound_direction_foretells_the_end() {
+    let mut rig = outbound_alone();
+    let (_, answer) = rig.establish(&udp(HOST, 5000, REMOTE, 53));
+    rig.let_pass(200);
+    rig.wait_for_a_tick();
+    rig.send(External, &answer);
+    let left = rig.left(0);
+    assert!((ticks(300) - 201..ticks(300) - 198).contains(&left), "{left} ticks of {} less 200", ticks(300));
+    ends_as_foretold(&mut rig);
+}
+
+fn of_many_sessions_the_first_to_end_is_foretold() {
+    let mut rig = rig();
+    rig.wait_for_a_tick();
+    for host in 0..=255 {
+        // All over the table, which is aged in slices.
+        rig.send(Internal, &udp([10, 0, 1, host].into(), 5000, REMOTE, 53));
+    }
+    assert_eq!(rig.left(0), ticks(300) + 1);
+    rig.establish(&echo_request(HOST, 5000, REMOTE));
+    assert_eq!(rig.left(0), ticks(60) + 1);
+    assert_eq!(rig.left(30), ticks(60) - 29);
+}
+
+fn after_something_has_ended_nothing_is_foretold() {
+    let mut rig = rig();
+    rig.establish(&udp(HOST, 5000, REMOTE, 53));
+    rig.establish(&echo_request(HOST, 5000, REMOTE));
+    assert_eq!(rig.left(ticks(60) + 1), 0);
+    assert_eq!(rig.sessions().len(), 1);
+}
+
+fn a_young_mapping_is_looked_at_again_soon_and_then_waits_for_its_sessions() {
+    let layout = Layout::with_limits(TIMEOUTS).gateway_option("mapping = \"endpoint-independent\"");
+    let mut rig = Rig::with(&layout);
+    rig.wait_for_a_tick();
+    rig.establish(&udp(HOST, 5000, REMOTE, 53));
+    assert_eq!(rig.state().mappings.len(), 2);
+    assert_eq!([rig.left(0), rig.left(1)], [0, 0]);
+    assert_eq!(rig.left(2), ticks(300) - 1, "its session");
+    assert_eq!(rig.left(ticks(300) + 1), 0);
+    assert_eq!(rig.sessions(), []);
+    // If it stands before its session in the table, it has waited for the next pass.
+    assert_eq!(rig.left(ticks(300) + 1), Ageing::NEVER);
+    assert_eq!(rig.state().mappings.len(), 0);
 }

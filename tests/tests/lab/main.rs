@@ -3,6 +3,7 @@
 //! Each runs in a lab of its own; after it, the captures must hold no bad checksum and no internal address outside.
 //! What cannot run here is reported as ignored, with the reason; with `CI=true` it fails.
 
+mod ageing;
 mod amended;
 mod baseline;
 mod bulk;
@@ -103,6 +104,7 @@ fn main() {
         unreachable::scenarios(),
         protocols::scenarios(),
         amended::scenarios(),
+        ageing::scenarios(),
     ];
     let scenarios = scenarios.into_iter().flatten().flat_map(Scenario::at_each_hook).map(trial);
     let trials = scenarios.chain(measuring::trials()).collect();
