@@ -13,6 +13,7 @@ use super::{
     Datapath, DatapathError,
     error::{answer, with_sources},
     load::{PROGRAM, context, xdp},
+    refusal::refused,
 };
 
 pub(super) const OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/natgw-bench"));
@@ -41,7 +42,7 @@ impl Driver {
             EbpfLoader::new().map_max_entries("BENCH_FLOWS", flows).load(OBJECT).map_err(setup)?;
         for program in [DRIVER, EMPTY, BARE] {
             let loaded = xdp(&mut object, program).load();
-            loaded.map_err(|error| DatapathError::Load { program, cause: with_sources(&error) })?;
+            loaded.map_err(refused(program))?;
         }
         let orders = take(&mut object, "BENCH_ORDERS")?;
         let flows = take(&mut object, "BENCH_FLOWS")?;

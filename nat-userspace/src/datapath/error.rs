@@ -7,15 +7,19 @@ use thiserror::Error;
 /// A failure of the data plane's handling.
 #[derive(Debug, Error)]
 pub enum DatapathError {
-    /// The kernel refused the object or one of its programs.
+    /// The kernel refused one of the programs.
     #[error(
-        "the kernel refuses the data plane's program {program}: {cause}; natgw needs Linux 5.18 or later with BTF"
+        "Linux {kernel} refuses the data plane's program {program}: {cause}; natgw needs Linux 5.18 or later with BTF{log}"
     )]
     Load {
         /// Which program.
         program: &'static str,
-        /// The kernel's answer and the verifier's log.
+        /// The kernel's release.
+        kernel: String,
+        /// The kernel's answer.
         cause: String,
+        /// The end of the verifier's log, beginning with "; its verifier", or nothing.
+        log: String,
     },
     /// The object could not be read or its maps created.
     #[error(

@@ -14,6 +14,7 @@ use super::{
     age::Pass,
     error::{answer, with_sources},
     maps::create_applied,
+    refusal::refused,
     slow::{self, SlowRing},
     table,
 };
@@ -113,7 +114,7 @@ impl Datapath {
                 TC => tc(&mut object).load(),
                 _ => xdp(&mut object, program).load(),
             };
-            loaded.map_err(|error| DatapathError::Load { program, cause: with_sources(&error) })?;
+            loaded.map_err(refused(program))?;
         }
         let applied = match pins {
             Some(pins) => pinned_applied(&pins.map("APPLIED"))?,

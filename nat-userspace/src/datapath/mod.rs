@@ -21,6 +21,7 @@ mod memory;
 mod pins;
 mod qdisc;
 mod queue;
+mod refusal;
 mod rig;
 mod sessions;
 mod slow;

@@ -11,6 +11,7 @@ use super::{
     driver::{OBJECT, take},
     error::{answer, with_sources},
     load::{buffer, classifier, tc},
+    refusal::refused,
 };
 
 const PROGRAM: &str = "bench_queue";
@@ -31,7 +32,7 @@ impl QueueDriver {
         let loaded = EbpfLoader::new().load(OBJECT);
         let mut object = loaded.map_err(|error| DatapathError::Setup(with_sources(&error)))?;
         let loaded = classifier(&mut object, PROGRAM).load();
-        loaded.map_err(|error| DatapathError::Load { program: PROGRAM, cause: with_sources(&error) })?;
+        loaded.map_err(refused(PROGRAM))?;
         let mut target: ProgramArray<_> = take(&mut object, "BENCH_TC")?;
         let program = tc(&mut datapath.object).fd().map_err(DatapathError::access("read", "BENCH_TC"))?;
         target.set(0, program, 0).map_err(DatapathError::access("write", "BENCH_TC"))?;

@@ -22,6 +22,7 @@ use super::{
     driver::take,
     error::with_sources,
     load::{context, xdp},
+    refusal::refused,
 };
 
 const OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/natgw-rig"));
@@ -245,10 +246,6 @@ fn classifier(object: &mut Ebpf) -> &mut SchedClassifier {
         .program_mut(TC)
         .and_then(|program| program.try_into().ok())
         .unwrap_or_else(|| unreachable!("the object is compiled with this crate and has the TC program {TC}"))
-}
-
-fn refused(program: &'static str) -> impl FnOnce(ProgramError) -> DatapathError {
-    move |error| DatapathError::Load { program, cause: with_sources(&error) }
 }
 
 fn attach<E: std::error::Error>(interface: &str) -> impl FnOnce(E) -> DatapathError {

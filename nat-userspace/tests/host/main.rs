@@ -6,6 +6,7 @@ mod facts;
 mod forwarding;
 mod lab;
 mod neighbour;
+mod refusal;
 mod watch;
 
 use std::{env, process::ExitCode};
@@ -20,6 +21,7 @@ fn main() -> ExitCode {
         facts::trials(),
         forwarding::trials(),
         neighbour::trials(),
+        refusal::trials(),
         watch::trials(),
     ];
     let obstacle = lab::obstacle();
