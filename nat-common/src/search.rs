@@ -36,8 +36,7 @@ pub trait World {
     fn search(&mut self) -> &mut Search;
     /// A uniform number that nobody can predict.
     fn random(&mut self) -> u32;
-    /// The same for a port to be guessed: it may have been drawn before ([`crate::foresight`]).
-    #[inline(always)]
+    /// The same for a port that is guessed; it may have been drawn before ([`crate::foresight`]).
     fn draw(&mut self) -> u32 {
         self.random()
     }

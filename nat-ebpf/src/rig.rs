@@ -6,6 +6,7 @@
 
 #[allow(dead_code, reason = "the rig writes headers and needs little else of what the data plane knows")]
 mod header;
+mod work;
 
 use aya_ebpf::{
     EbpfContext,
@@ -115,7 +116,7 @@ pub fn rig_line(context: XdpContext) -> u32 {
 /// the lines of two packets at once only if it sees both.
 #[xdp]
 pub fn rig_work(context: XdpContext) -> u32 {
-    work();
+    work::work();
     line(&context).unwrap_or(xdp_action::XDP_PASS)
 }
 
@@ -349,19 +350,6 @@ fn line(context: &XdpContext) -> Option<u32> {
         (*line)[0] += 1;
     }
     bare(context)
-}
-
-/// 256 additions that nothing waits for.
-#[inline(always)]
-fn work() {
-    // SAFETY: arithmetic on registers.
-    unsafe {
-        core::arch::asm!(
-            "{0} = 0", "{1} = 0", "{2} = 0", "{3} = 0",
-            ".rept 64", "{0} += 1", "{1} += 1", "{2} += 1", "{3} += 1", ".endr",
-            out(reg) _, out(reg) _, out(reg) _, out(reg) _,
-        );
-    }
 }
 
 #[inline(always)]
