@@ -4,7 +4,11 @@
 //! fails, and in few of them. What comes later, as the NACLs do, comes when the wait is over.
 
 use aya_ebpf::helpers::bpf_get_prandom_u32;
-use nat_common::{flow::FlowKey4, flow::OUTSIDE, foresight::Foresight, ports::Walk};
+use nat_common::{
+    flow::{FlowKey4, OUTSIDE},
+    foresight::Foresight,
+    ports::Walk,
+};
 
 use crate::{maps::FORESIGHT, table};
 
