@@ -94,4 +94,6 @@ counters! {
     hop_lookups,
     /// Bytes of IP in dropped packets.
     dropped_bytes,
+    /// Packets sent ahead, to be translated in bursts.
+    sent_ahead,
 }

@@ -9,6 +9,7 @@
 
 pub mod bench;
 pub mod block;
+pub mod burst;
 pub mod checksum;
 pub mod claim;
 pub mod clock;
@@ -40,4 +41,4 @@ pub mod wish;
 mod pod;
 
 /// Version of the map layouts. State pinned under another version is never reused.
-pub const SCHEMA: u32 = 4;
+pub const SCHEMA: u32 = 5;

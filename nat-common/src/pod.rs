@@ -1,8 +1,8 @@
 //! `aya::Pod` for everything user space reads from or writes to maps.
 
 use crate::{
-    bench, block, config, counter, drop, event, flow, fragment, host, nacl, neighbour, pool, ports, rig,
-    route, rss, slow, table,
+    bench, block, burst, config, counter, drop, event, flow, fragment, host, nacl, neighbour, pool, ports,
+    rig, route, rss, slow, table,
 };
 
 macro_rules! pod {
@@ -21,6 +21,8 @@ pod!(
     block::Holder,
     block::Position,
     block::Rules,
+    burst::Lead,
+    burst::Reach,
     config::Ageing,
     config::Config,
     config::Interface,

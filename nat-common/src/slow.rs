@@ -19,9 +19,9 @@ pub struct Head {
     pub port: u16,
     /// [`Head::HELD`], or the bytes of IP that the next link carries.
     pub mtu: u16,
-    /// [`Head::PENDING_CHECKSUM`].
+    /// [`Head::PENDING_CHECKSUM`], [`Head::FRAME`].
     pub flags: u16,
-    /// Bytes of the IP packet, which follow.
+    /// Bytes of the IP packet, or of the frame, which follow.
     pub length: u16,
     /// The generation in force.
     pub generation: u32,
@@ -36,6 +36,8 @@ impl Head {
     pub const HELD: u16 = 0;
     /// Its transport checksum covers the pseudo-header alone, and was left to a device to complete.
     pub const PENDING_CHECKSUM: u16 = 1;
+    /// What follows is a whole frame, ready to leave by the device of its hop.
+    pub const FRAME: u16 = 2;
 }
 
 /// Bytes of the longest IP packet that is handed over: jumbo frames fit.

@@ -12,6 +12,7 @@ mod allocate;
 mod amend;
 mod assembly;
 mod block;
+mod burst;
 mod choose;
 mod clock;
 mod connection;
@@ -81,15 +82,52 @@ enum Verdict {
 /// they refuse an interface whose MTU is larger than one of them otherwise.
 #[xdp(frags)]
 pub fn natgw(context: XdpContext) -> u32 {
+    translate(&context)
+}
+
+/// A packet at the XDP hook.
+#[inline(always)]
+fn translate(context: &XdpContext) -> u32 {
     let mut packet = XdpPacket::attach(context.ctx);
     let mut parsed = Parsed::default();
-    match serve(&context, &mut packet, &mut parsed) {
+    match serve(context, &mut packet, &mut parsed) {
         Verdict::Stack => xdp_action::XDP_PASS,
         Verdict::Drop => xdp_action::XDP_DROP,
         // Back out of the device it came from, where the driver can, without the detour of a redirect.
         Verdict::Send(device) if device == packet.ingress() && !parsed.no_transmit => xdp_action::XDP_TX,
         // A device that has gone and come back is not in the map until the next configuration.
         Verdict::Send(device) => DEVICES.redirect(device, 0).unwrap_or_else(|_| redirect(device) as u32),
+    }
+}
+
+/// In the place of [`natgw`] where packets go in bursts: sends most of them ahead, to be translated by [`natgw_burst`].
+#[xdp(frags)]
+pub fn natgw_ahead(context: XdpContext) -> u32 {
+    match burst::ahead(&XdpPacket::attach(context.ctx)) {
+        Some(verdict) => verdict,
+        None => translate(&context),
+    }
+}
+
+/// Translates what [`natgw_ahead`] has sent ahead, as it leaves by a device of the map `DEVICES`. What others send there
+/// passes.
+#[xdp(frags, map = "devmap")]
+pub fn natgw_burst(context: XdpContext) -> u32 {
+    burst::fetch();
+    let mut packet = XdpPacket::attach(context.ctx);
+    if !burst::take_mark(&packet) {
+        return xdp_action::XDP_PASS;
+    }
+    let mut parsed = Parsed::default();
+    match serve(&context, &mut packet, &mut parsed) {
+        Verdict::Send(device) if device == packet.egress() => xdp_action::XDP_PASS,
+        // Here it can leave by one device alone.
+        Verdict::Send(device) => {
+            slow::send_on(&packet, device);
+            xdp_action::XDP_DROP
+        }
+        // Nothing for the stack was sent ahead.
+        Verdict::Stack | Verdict::Drop => xdp_action::XDP_DROP,
     }
 }
 

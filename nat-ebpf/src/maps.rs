@@ -7,6 +7,7 @@ use aya_ebpf::{
 };
 use nat_common::{
     block::{Base, Holder, MAX_BASES, MAX_HOLDERS, NUMBERS, Position, Rules},
+    burst::{Lead, NOTED, Reach},
     config::{Ageing, Config, Interface, MAX_LOCALS, MAX_VLANS, SLOTS, VlanKey},
     counter::PerCpu,
     drop::{DropReason, DropSample},
@@ -50,6 +51,38 @@ pub static INTERFACES: Array<Interface> = Array::with_max_entries(1_024, 0);
 /// The devices that packets leave by, each at its own index: a redirect through it spares the kernel a lookup.
 #[map]
 pub static DEVICES: DevMap = DevMap::with_max_entries(1_024, 0);
+
+/// Where nearly all packets of an interface leave, by its index: what [`crate::burst`] sends ahead.
+#[map]
+pub static LEADS: Array<Lead> = Array::with_max_entries(1_024, 0);
+
+/// Which destinations [`crate::burst`] sends ahead.
+#[map]
+pub static REACH: Array<Reach> = Array::with_max_entries(1, 0);
+
+/// The flow of a packet that was sent ahead: where it is looked for first in `FLOWS4`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Noted {
+    /// The group.
+    pub group: u32,
+    /// Bytes from its beginning.
+    pub home: u32,
+}
+
+/// The flows of packets that were sent ahead.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Ahead {
+    /// How many were noted since they were last fetched.
+    pub count: u64,
+    /// What they are.
+    pub flows: [Noted; NOTED as usize],
+}
+
+/// The data plane's own: what each CPU has sent ahead.
+#[map]
+pub static AHEAD: PerCpuArray<Ahead> = PerCpuArray::with_max_entries(1, 0);
 
 /// VLAN devices by the tag and the device that frames arrive on.
 #[map]

@@ -3,7 +3,8 @@
 
 use nat_common::{
     drop::DropReason,
-    slow::{HELD_PER_TICK, Head, MAX_BYTES},
+    flow::Hop,
+    slow::{self, HELD_PER_TICK, Head, MAX_BYTES},
 };
 
 use crate::{
@@ -54,6 +55,24 @@ pub fn divide<P: Packet>(
     Stop::Divided(pipeline::way(parsed, rewrite))
 }
 
+/// Hands over a frame that is ready to leave by `device`, where the program itself cannot send it there. Not inlined: as
+/// [`hand_over`].
+#[inline(never)]
+pub fn send_on<P: Packet>(packet: &P, device: u32) {
+    let length = packet.length();
+    let Some(scratch) = SLOW_SCRATCH.get_ptr_mut(0) else { return };
+    if length == 0 || length > MAX_BYTES {
+        return;
+    }
+    // SAFETY: the entry is this CPU's own.
+    let scratch = unsafe { &mut *scratch };
+    let hop = Hop { device, ..Hop::default() };
+    scratch.head = Head { hop, flags: Head::FRAME, length: length as u16, ..Head::default() };
+    if packet.copy_all(0, &mut scratch.bytes, length) {
+        output(scratch, length);
+    }
+}
+
 /// Copies the packet to the controller; false if there is no room, or nobody could send it. Not inlined: with the rest it
 /// would need more stack than a program has.
 #[inline(never)]
@@ -87,11 +106,16 @@ fn hand_over<P: Packet>(
     if !packet.copy_all(parsed.l3 as usize, &mut scratch.bytes, length) {
         return false;
     }
+    output(scratch, length)
+}
+
+/// Puts the packet, with `length` bytes, into the ring; false if there is no room.
+#[inline(always)]
+fn output(packet: &slow::Packet, length: usize) -> bool {
     let length = bound::<{ MAX_BYTES as i32 - 1 }>(length - 1) + 1;
     // SAFETY: head and bytes stand side by side in the entry, and the bound keeps within it.
-    let record = unsafe {
-        core::slice::from_raw_parts((&raw const *scratch).cast::<u8>(), size_of::<Head>() + length)
-    };
+    let record =
+        unsafe { core::slice::from_raw_parts((&raw const *packet).cast::<u8>(), size_of::<Head>() + length) };
     SLOW.output::<[u8]>(record, 0).is_ok()
 }
 

@@ -26,6 +26,11 @@ static FLOW_GROUPS: Global<u32> = Global::new(1);
 /// Mask of an entry's number in its group.
 const IN_GROUP: i32 = GROUP_ENTRIES as i32 - 1;
 
+/// Bytes of an entry: one cache line.
+const LINE: usize = size_of::<FlowEntry4>();
+/// Mask of the bytes at which entries begin.
+const LINES: i32 = IN_GROUP * LINE as i32;
+
 /// The flow of `key`, if it stands where it is looked for first.
 #[inline(always)]
 pub fn find(key: &FlowKey4) -> Option<*mut FlowEntry4> {
@@ -40,6 +45,25 @@ pub fn find(key: &FlowKey4) -> Option<*mut FlowEntry4> {
     let elsewhere = differs(group.wrapping_add(home), words);
     let entry = group.wrapping_add(bound::<IN_GROUP>(home ^ elsewhere as usize));
     (holds(entry, words) && is_flow(entry)).then_some(entry)
+}
+
+/// The group where `key` is looked for first, and how many bytes into it the search begins.
+#[inline(always)]
+pub fn home(key: &FlowKey4) -> (u32, u32) {
+    let probe = first_probe(key.words());
+    (group(probe), probe.home() * LINE as u32)
+}
+
+/// Has the processor fetch the two lines that [`find`] looks at, of a key with this [`home`].
+#[inline(always)]
+pub fn fetch_pair(group: u32, home: u32) {
+    let Some(group) = FLOWS4.get_ptr_mut(group) else { return };
+    let line = |offset: usize| group.cast::<u64>().wrapping_byte_add(bound::<LINES>(offset));
+    // SAFETY: words of a map value; the bound keeps within it.
+    unsafe {
+        line(home as usize).read_volatile();
+        line(home as usize ^ LINE).read_volatile();
+    }
 }
 
 /// Has the processor fetch the group where `key` is looked for first.

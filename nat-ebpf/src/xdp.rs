@@ -47,6 +47,13 @@ impl XdpPacket {
         Some(start as *mut T)
     }
 
+    /// Index of the device that the frame is about to leave by; only the program at that point may ask.
+    #[inline(always)]
+    pub fn egress(&self) -> u32 {
+        // SAFETY: as in `attach`.
+        unsafe { (*self.context).egress_ifindex }
+    }
+
     /// Moves the start of the frame forward (positive) or back.
     #[inline(always)]
     fn move_start(&mut self, bytes: i32) -> bool {

@@ -47,6 +47,7 @@ impl Rig {
         let options = LoadOptions {
             max_sessions: sessions.max(1_024) * 2,
             max_fragmented_datagrams: 16_384,
+            bursts: false,
             log_level: 0,
             resets_at_expiry: false,
         };

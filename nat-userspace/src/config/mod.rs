@@ -49,6 +49,9 @@ pub struct Config {
     /// Whether ports are chosen so that answers come in on the queue of the packet that opened their session.
     #[serde(default)]
     pub same_queue: bool,
+    /// When packets are translated in bursts.
+    #[serde(default)]
+    pub bursts: Bursts,
     /// Seconds that an Elastic IP drains for once it is no longer named; 0: its sessions end at once.
     #[serde(default = "default_drain")]
     pub drain: u64,
@@ -206,6 +209,19 @@ pub enum Mode {
     XdpGeneric,
     /// TC ingress, which every interface offers and which keeps segmentation and checksum offloads
     Tc,
+}
+
+/// When packets are translated in bursts, at the XDP hook in the driver.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Bursts {
+    /// While there are more sessions than the processor's cache holds.
+    #[default]
+    Auto,
+    /// However few sessions there are.
+    Always,
+    /// Not at all.
+    Never,
 }
 
 /// What becomes of fragments.

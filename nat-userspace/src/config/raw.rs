@@ -8,7 +8,7 @@ use toml::de::{DeString, DeTable, DeValue, ValueDeserializer};
 use super::error::Problem;
 use super::scalar::{List, Scalar};
 use super::source::{Report, Source, Span};
-use super::{Action, Arp, Filtering, Fragments, IdleReset, Mapping, Mode, Profile, Strategy};
+use super::{Action, Arp, Bursts, Filtering, Fragments, IdleReset, Mapping, Mode, Profile, Strategy};
 
 /// A configuration file as it is written.
 #[derive(Default)]
@@ -31,6 +31,7 @@ pub(super) struct Gateway {
     pub(super) max_sessions: Option<Spanned<i64>>,
     pub(super) icmp_errors_per_second: Option<Spanned<i64>>,
     pub(super) same_queue: Option<bool>,
+    pub(super) bursts: Option<Bursts>,
     pub(super) drain: Option<Spanned<Scalar>>,
     pub(super) idle_reset: Option<IdleReset>,
     pub(super) fragments: Option<Fragments>,

@@ -27,7 +27,7 @@ mod tests {
         assert_eq!(sample.max_sessions, bare.max_sessions);
         assert_eq!(sample.icmp_errors_per_second, bare.icmp_errors_per_second);
         assert_eq!((sample.same_queue, sample.drain), (bare.same_queue, bare.drain));
-        assert_eq!(sample.idle_reset, bare.idle_reset);
+        assert_eq!((sample.idle_reset, sample.bursts), (bare.idle_reset, bare.bursts));
         assert_eq!(sample.fragments, bare.fragments);
         assert_eq!(sample.max_fragmented_datagrams, bare.max_fragmented_datagrams);
         let address = &sample.elastic_ips[0];

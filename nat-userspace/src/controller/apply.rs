@@ -67,15 +67,23 @@ impl Controller {
     pub(super) async fn follow_host(&mut self, concerns: bool) -> Result<()> {
         crate::host::enable_fib_lookup()?;
         let facts = self.facts_for(&self.config.clone()).await?;
-        self.datapath.maps.set_locals(&plan::locals(&facts))?;
         let desired = self.desired();
-        let plan = plan_for(&self.args, &desired, &facts)?;
+        let plan = plan_for(&self.args, &desired, &facts);
+        if plan.as_ref().map_or(true, |plan| self.bursts_change(plan, &facts)) {
+            self.end_bursts();
+        }
+        self.datapath.maps.set_locals(&plan::locals(&facts))?;
+        let plan = plan?;
         if plan.shared != self.plan.shared {
             report_shared(&plan);
         }
         if plan != self.plan {
             self.put_into_force(desired, plan, &facts).await?;
-        } else if concerns {
+            return Ok(());
+        }
+        self.plan_bursts_again(&facts);
+        self.keep_bursts();
+        if concerns {
             self.datapath.maps.renew_generation()?;
         }
         Ok(())
@@ -88,6 +96,7 @@ impl Controller {
         plan: Plan,
         facts: &HostFacts,
     ) -> Result<()> {
+        self.end_bursts();
         let attached = self.attach(&desired.config, &plan, facts)?;
         let known = self.applied.announced.len();
         let announced = self.announce(&plan).await;
@@ -115,7 +124,9 @@ impl Controller {
         self.applied.changes = changes;
         self.applied.interfaces = attached;
         self.applied.shared.clone_from(&self.plan.shared);
+        self.plan_bursts(facts);
         self.datapath.maps.set_applied(&self.applied)?;
+        self.keep_bursts();
         detached.and(aged.and(counted).map_err(Into::into))?;
         self.resolve_next_hops(facts).await;
         Ok(())

@@ -3,6 +3,7 @@
 mod advice;
 mod ageing;
 mod apply;
+mod burst;
 mod busy;
 mod detach;
 mod drain;
@@ -40,6 +41,7 @@ pub struct Controller {
     watch: drain::Watch,
     busy: busy::Busy,
     rhythm: ageing::Rhythm,
+    bursts: burst::Bursts,
     /// Held for as long as this controller lives.
     _lock: Lock,
     datapath: Datapath,
@@ -114,6 +116,7 @@ impl Controller {
             max_sessions: config.max_sessions,
             max_fragmented_datagrams: config.max_fragmented_datagrams,
             log_level: args.data_plane_log.level(),
+            bursts: burst::are_possible(&config, facts),
             resets_at_expiry: config.idle_reset == IdleReset::AtExpiry,
         };
         let datapath = Datapath::pinned(&options, pins)?;
@@ -136,6 +139,7 @@ impl Controller {
             watch: drain::Watch::default(),
             busy,
             rhythm: ageing::Rhythm::new(Instant::now()),
+            bursts: burst::Bursts::default(),
             _lock: lock,
             datapath,
             config: config.clone(),

@@ -56,7 +56,11 @@ impl Controller {
                         drop(api);
                         return self.detach().await;
                     }
-                    Order::End | Order::HandOver => return Ok(()),
+                    Order::End => {
+                        self.end_bursts_with_controller();
+                        return Ok(());
+                    }
+                    Order::HandOver => return Ok(()),
                 },
                 Some(batch) = changes.next() => self.react(&batch).await,
                 Some(call) = next_call(&mut api) => {
@@ -81,6 +85,7 @@ impl Controller {
                 }
                 _ = busy.tick() => {
                     self.busy.keep(&self.plan);
+                    self.keep_bursts();
                     keep_fib_lookup();
                 }
                 _ = blocks.tick() => {

@@ -24,6 +24,9 @@ pub struct Applied {
     pub interfaces: Vec<AppliedInterface>,
     /// Elastic IPs that natgw has added to interfaces: interface index and address.
     pub announced: Vec<(u32, Ipv4Addr)>,
+    /// Whether packets are translated in bursts.
+    #[serde(default)]
+    pub bursts: BurstState,
     /// Elastic IPs that are the host's own addresses too, and the ports lent of them.
     #[serde(default)]
     pub shared: Vec<SharedAddress>,
@@ -35,6 +38,15 @@ pub struct Applied {
     pub changes: LiveChanges,
     /// Whether natgw has switched route look-ups on behalf of the loopback device on.
     pub loopback_enabled: bool,
+}
+
+/// Whether packets are translated in bursts, and why.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BurstState {
+    /// Whether they are.
+    pub on: bool,
+    /// The reason, and what is left out.
+    pub why: String,
 }
 
 /// Elastic IPs by which the configuration in force differs from the one that was read.
@@ -96,6 +108,7 @@ impl Applied {
             config,
             interfaces: Vec::new(),
             announced: Vec::new(),
+            bursts: BurstState::default(),
             shared: Vec::new(),
             draining: Vec::new(),
             changes: LiveChanges::default(),

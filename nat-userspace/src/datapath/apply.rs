@@ -144,6 +144,10 @@ impl Maps {
         self.config.set(slot, plan.config, 0).map_err(DatapathError::access("write", "CONFIG"))?;
         self.fill_interfaces(plan, slot)?;
         for device in &plan.devices {
+            // One that is there may have a program, which packets that were sent ahead need.
+            if self.devices.get(*device, 0).is_ok_and(|known| known.if_index == *device) {
+                continue;
+            }
             // A device that has gone meanwhile has no packets either; the data plane does without the entry.
             if let Err(error) = self.devices.set(*device, *device, None, 0) {
                 tracing::debug!("device {device} is not in DEVICES: {error}");

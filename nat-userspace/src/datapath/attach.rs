@@ -64,7 +64,7 @@ impl Datapath {
         let path = pins.link(interface);
         let remove = || take_off(&path);
         if path.exists() {
-            if before == Some(hook) && self.replace(&path, hook)? {
+            if before == Some(hook) && self.replace(&path, hook, PROGRAM)? {
                 return Ok(());
             }
             if before.is_none_or(|before| before == hook || (before.is_xdp() && hook.is_xdp())) {
@@ -81,17 +81,20 @@ impl Datapath {
         Ok(())
     }
 
-    /// Puts the program in the place of the pinned link's. False if the link is dead, as after its device went, or at
-    /// another hook.
-    fn replace(&mut self, path: &Path, hook: Hook) -> Result<bool, DatapathError> {
+    /// Puts the program in the place of the pinned link's, at the XDP hook the one named. False if the link is dead, as
+    /// after its device went, or at another hook.
+    pub(super) fn replace(&mut self, path: &Path, hook: Hook, program: &str) -> Result<bool, DatapathError> {
         let link = PinnedLink::from_pin(path).map_err(DatapathError::pin("open", path))?;
         let link = FdLink::from(link);
         if hook.is_xdp() {
             let Ok(link) = XdpLink::try_from(link) else { return Ok(false) };
-            return Ok(xdp(&mut self.object, PROGRAM).attach_to_link(link).is_ok());
+            let program = xdp(&mut self.object, program);
+            // Its pin holds the link; this handle of it goes.
+            return Ok(program.attach_to_link(link).and_then(|id| program.take_link(id)).is_ok());
         }
         let Ok(link) = SchedClassifierLink::try_from(link) else { return Ok(false) };
-        Ok(tc(&mut self.object).attach_to_link(link).is_ok())
+        let program = tc(&mut self.object);
+        Ok(program.attach_to_link(link).and_then(|id| program.take_link(id)).is_ok())
     }
 
     fn attach_anew(&mut self, interface: &str, hook: Hook) -> Result<FdLink, ProgramError> {

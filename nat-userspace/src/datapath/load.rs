@@ -12,6 +12,7 @@ use nat_common::ports;
 use super::{
     DatapathError, Maps, Pins,
     age::Pass,
+    burst::BurstMaps,
     error::{answer, with_sources},
     maps::create_applied,
     refusal::refused,
@@ -22,6 +23,10 @@ use crate::plan::MAX_INTERFACES;
 
 /// The program that translates, at the XDP hook.
 pub(super) const PROGRAM: &str = "natgw";
+/// The program that sends packets ahead, at the XDP hook.
+pub(super) const AHEAD: &str = "natgw_ahead";
+/// The program that translates them, as they leave.
+pub(super) const BURST: &str = "natgw_burst";
 /// The program that translates, at the TC hook.
 pub(super) const TC: &str = "natgw_tc";
 /// The program that ends idle sessions.
@@ -42,6 +47,8 @@ pub struct LoadOptions {
     pub max_fragmented_datagrams: u32,
     /// Rare events to log, as `aya_log::Level` numbers; 0: none, at no cost.
     pub log_level: u8,
+    /// Whether packets may be translated in bursts.
+    pub bursts: bool,
     /// Whether there shall be room for what resets at expiry need.
     pub resets_at_expiry: bool,
 }
@@ -59,6 +66,8 @@ pub struct Datapath {
     slow: Option<MapData>,
     /// The pass of ageing under way.
     pub(super) pass: Pass,
+    /// What bursts need, or why it is not there.
+    pub(super) bursts: Result<BurstMaps, &'static str>,
     resets_at_expiry: bool,
 }
 
@@ -95,6 +104,7 @@ impl Datapath {
             .map_max_entries("STREAMS", if options.resets_at_expiry { table::places(groups) } else { 1 })
             .map_max_entries("INTERFACES", MAX_INTERFACES)
             .map_max_entries("DEVICES", MAX_INTERFACES)
+            .map_max_entries("LEADS", if options.bursts { MAX_INTERFACES } else { 1 })
             .override_global("FLOW_SECRET", &hash.secret, true)
             .override_global("FLOW_GROUPS", &groups, true)
             .map_max_entries("BUSY", buckets)
@@ -116,6 +126,8 @@ impl Datapath {
             };
             loaded.map_err(refused(program))?;
         }
+        // While the object still has all maps: programs find them by its handles.
+        let bursts = if options.bursts { load_bursts(&mut object) } else { Err(NO_BURSTS) };
         let applied = match pins {
             Some(pins) => pinned_applied(&pins.map("APPLIED"))?,
             None => create_applied()?,
@@ -127,7 +139,8 @@ impl Datapath {
         let (events, slow) = (ring("EVENTS"), ring("SLOW"));
         let maps = Maps::of_object(&mut object, applied)?;
         table::remember(&maps.flows, &hash)?;
-        Ok(Self { object, maps, events, slow, pass: Pass::NEXT, resets_at_expiry: options.resets_at_expiry })
+        let resets_at_expiry = options.resets_at_expiry;
+        Ok(Self { object, maps, events, slow, pass: Pass::NEXT, bursts, resets_at_expiry })
     }
 
     /// Whether it has room for what resets at expiry need.
@@ -204,7 +217,7 @@ impl Datapath {
         Ok((result.return_value, result.duration))
     }
 
-    fn translate_by(
+    pub(super) fn translate_by(
         &mut self,
         program: &'static str,
         frame: &[u8],
@@ -233,6 +246,21 @@ impl Datapath {
         };
         result.map_err(|error| DatapathError::TestRun { program, cause: answer(error) })
     }
+}
+
+/// Why there are no bursts where nobody has asked for what they need.
+const NO_BURSTS: &str = "they can begin at the next start, as this one was in another mode";
+
+/// Loads what bursts need. A gateway does its work without.
+fn load_bursts(object: &mut Ebpf) -> Result<BurstMaps, &'static str> {
+    let loaded = [AHEAD, BURST]
+        .into_iter()
+        .try_for_each(|program| xdp(object, program).load().map_err(refused(program)))
+        .and_then(|()| BurstMaps::of_object(object));
+    loaded.map_err(|error| {
+        tracing::warn!("packets are translated one by one: {error}");
+        "the kernel refuses their programs, as the log tells"
+    })
 }
 
 /// Records of hosts and remotes beside a table of so many groups. The kernel's hash map takes sixteen bytes for each from

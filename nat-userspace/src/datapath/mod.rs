@@ -6,6 +6,7 @@ mod apply;
 mod attach;
 mod batch;
 mod blocks;
+mod burst;
 mod busy;
 mod count;
 mod driver;
@@ -27,7 +28,7 @@ mod sessions;
 mod slow;
 mod table;
 
-pub use applied::{Applied, AppliedInterface, LiveChanges};
+pub use applied::{Applied, AppliedInterface, BurstState, LiveChanges};
 pub use blocks::Block;
 pub use busy::{BusyRemote, BusyRemotes};
 pub use count::Count;

@@ -16,6 +16,7 @@
 
 mod arp;
 mod batch;
+mod cache;
 mod elastic_ip;
 mod error;
 mod facts;
@@ -34,6 +35,7 @@ use tokio::task::JoinHandle;
 
 pub use self::{
     batch::batched,
+    cache::cache_bytes,
     elastic_ip::Announced,
     error::HostError,
     facts::{HostFacts, HostInterface},

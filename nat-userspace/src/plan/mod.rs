@@ -1,6 +1,7 @@
 //! The desired state: what the maps of the data plane hold for a configuration on this host. Pure.
 
 mod blocks;
+mod burst;
 mod drain;
 mod gateway;
 mod nacl;
@@ -28,6 +29,7 @@ use nat_common::{
 use thiserror::Error;
 
 pub use blocks::{PlannedBlocks, addresses};
+pub use burst::Bursts;
 pub use drain::{Draining, draining};
 pub use nacl::CompiledNacls;
 pub use ports::SharedAddress;

@@ -6,7 +6,7 @@ use std::path::Path;
 use nat_common::{protocol, tcp::Phase};
 
 use crate::config::{Config, SAMPLE};
-use crate::datapath::{Applied, AppliedInterface, Flow, Session};
+use crate::datapath::{Applied, AppliedInterface, BurstState, Flow, Session};
 
 /// The one Elastic IP of the sample configuration.
 pub const ELASTIC_IP: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 10);
@@ -24,7 +24,8 @@ pub fn applied() -> Applied {
         same_queue: None,
     };
     let interfaces = vec![interface("eth1", 2, "internal"), interface("eth0", 3, "external")];
-    Applied { interfaces, ..Applied::new(4711, config) }
+    let bursts = BurstState { on: false, why: "the processor's cache holds the sessions".to_owned() };
+    Applied { interfaces, bursts, ..Applied::new(4711, config) }
 }
 
 /// An established TCP session from 10.0.1.5 to 192.0.2.80:443, opened at tick 100 and last seen at tick 200.

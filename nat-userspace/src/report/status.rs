@@ -6,7 +6,7 @@ use nat_common::{counter::Counters, slow};
 use serde::{Serialize, Serializer};
 
 use super::{DestinationReport, ElasticIpReport, ElasticIpState, busiest, elastic_ips};
-use crate::datapath::{Applied, AppliedInterface, Session};
+use crate::datapath::{Applied, AppliedInterface, BurstState, Session};
 use crate::plan::SameQueue;
 
 /// What was read off the data plane, all at about the same time.
@@ -43,6 +43,8 @@ pub struct StatusReport<'a> {
     pub sessions: u64,
     /// Sessions there is room for.
     pub max_sessions: u32,
+    /// Whether packets are translated in bursts, and why.
+    pub bursts: &'a BurstState,
     /// The interfaces with a part in the gateway.
     pub interfaces: Vec<InterfaceReport<'a>>,
     /// The NAT gateways.
@@ -150,6 +152,7 @@ pub fn status<'a>(applied: &'a Applied, seen: &Observation<'_>) -> StatusReport<
         },
         sessions: seen.sessions.len() as u64,
         max_sessions: seen.max_sessions,
+        bursts: &applied.bursts,
         interfaces: applied.interfaces.iter().map(InterfaceReport::of).collect(),
         nat_gateways: gateways.collect(),
         counters: counters(seen),
@@ -216,6 +219,7 @@ mod tests {
             json!({
                 "generation": 4, "controller": { "running": true, "pid": 4711 },
                 "sessions": 2, "max_sessions": 262_144,
+                "bursts": { "on": false, "why": "the processor's cache holds the sessions" },
                 "interfaces": [
                     { "name": "eth1", "index": 2, "roles": ["internal"], "mode": "xdp-native",
                       "why": "the driver offers it", "same_queue": null },

@@ -1,6 +1,6 @@
 //! Packets that the data plane leaves to the controller: fragments that come before their first one are held until that
 //! one has passed, and packets too big for the next link are fragmented. Both are translated here as they would have been
-//! there, and nothing leaves untranslated.
+//! there, and nothing leaves untranslated. Frames that are ready, but could not be sent from where they were, are sent.
 
 mod divide;
 mod held;
@@ -60,6 +60,12 @@ impl<S: Send> Slow<S> {
 
     /// Takes a packet from the data plane.
     pub fn take(&mut self, head: &Head, bytes: &[u8], records: &impl Records, now: Instant) {
+        if head.flags & Head::FRAME != 0 {
+            if self.socket.send(head.hop.ifindex(), bytes).is_err() {
+                self.fail();
+            }
+            return;
+        }
         let identification = packet::identification_of(bytes);
         let Some(identification) = identification else { return self.fail() };
         // What was left to an earlier controller, or judged under another configuration, comes too late.

@@ -223,6 +223,7 @@ impl Send for Device {
     }
 
     fn send(&mut self, ifindex: u32, frame: &[u8]) -> io::Result<()> {
+        self.mtu(ifindex)?;
         self.0.borrow_mut().push((ifindex, frame.to_vec()));
         Ok(())
     }
@@ -346,6 +347,24 @@ fn what_was_judged_under_another_configuration_does_not_leave() {
     }
     assert!(device.0.borrow().is_empty());
     assert_eq!(slow.counts(), Counts { failed: 2, ..Counts::default() });
+}
+
+#[test]
+fn a_frame_that_is_ready_leaves_as_it_is() {
+    let device = Device::default();
+    let mut slow = Slow::new(device.clone(), Counts::default());
+    let frame = pattern(60);
+    let ready = |device| Head {
+        flags: Head::FRAME,
+        length: 60,
+        hop: Hop { device, ..Hop::default() },
+        ..Head::default()
+    };
+    slow.take(&ready(7), &frame, &Passed(None), Instant::now());
+    assert_eq!(*device.0.borrow(), [(7, frame.clone())]);
+    assert_eq!(slow.counts(), Counts::default());
+    slow.take(&ready(8), &frame, &Passed(None), Instant::now());
+    assert_eq!(slow.counts(), Counts { failed: 1, ..Counts::default() });
 }
 
 #[test]

@@ -82,6 +82,7 @@ fn load(pins: &Pins) -> (String, Result<(), DatapathError>) {
         max_sessions: 1_024,
         max_fragmented_datagrams: 64,
         log_level: 0,
+        bursts: false,
         resets_at_expiry: false,
     };
     let loaded = tracing::subscriber::with_default(subscriber, || Datapath::pinned(&options, pins));

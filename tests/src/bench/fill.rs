@@ -85,6 +85,7 @@ impl Filling {
             max_sessions: 0,
             max_fragmented_datagrams: 16_384,
             log_level: 0,
+            bursts: false,
             resets_at_expiry: false,
         };
         let interface = rig.index(Side::Internal.device());

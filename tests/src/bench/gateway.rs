@@ -92,6 +92,12 @@ impl Kind {
         }
     }
 
+    /// Whether it is natgw's.
+    #[must_use]
+    pub const fn is_natgw(&self) -> bool {
+        self.mode().is_some()
+    }
+
     const fn mode(&self) -> Option<&'static str> {
         match self {
             Self::NatgwXdp => Some("xdp"),

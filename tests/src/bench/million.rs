@@ -40,6 +40,7 @@ pub fn measure(rig: &mut Rig, core: &Core) -> Result<Figures> {
         max_sessions: 0,
         max_fragmented_datagrams: 16_384,
         log_level: 0,
+        bursts: false,
         resets_at_expiry: false,
     };
     let mut datapath = Datapath::pinned(&options, &pins)?;

@@ -13,6 +13,10 @@ use crate::bench::gateway::{Gateway, Kind};
 use crate::bench::topology::{CLIENT_MAC, END, EXTERNAL_MAC, INTERNAL_MAC, Mac, SERVER_MAC, words};
 use crate::lab::host::Host;
 
+/// Sessions from which on natgw may go on otherwise than with few, and how long it takes for that at most.
+const MANY: u32 = 10_000;
+const SETTLE: Duration = Duration::from_millis(1_500);
+
 /// What is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Traffic {
@@ -71,6 +75,7 @@ impl<'a> Road<'a> {
     /// When packets are lost, wrong or not translated as they should be.
     pub fn measure(&mut self, traffic: Traffic) -> Result<Figures> {
         let new = self.open(traffic)?;
+        self.settle(traffic);
         let outbound = self.established(traffic, Direction::Outbound)?;
         let inbound = self.established(traffic, Direction::Inbound)?;
         Ok(Figures { new, outbound, inbound })
@@ -89,6 +94,13 @@ impl<'a> Road<'a> {
             traffic.sessions
         );
         Ok(ns)
+    }
+
+    /// Gives natgw the time to follow the number of its sessions, which its controller does every second.
+    fn settle(&self, traffic: Traffic) {
+        if self.kind.is_natgw() && traffic.sessions >= MANY {
+            thread::sleep(SETTLE);
+        }
     }
 
     fn established(&mut self, traffic: Traffic, direction: Direction) -> Result<f64> {

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use nat_userspace::{
-    config::{Config, IdleReset},
+    config::{Bursts, Config, IdleReset},
     datapath::LoadOptions,
 };
 
@@ -117,13 +117,27 @@ impl Layout {
         Self { subnets, ..Self::default() }
     }
 
+    /// The subnet `private-a` alone, with these limits.
+    #[must_use]
+    pub fn one_private_subnet(limits: &str) -> Self {
+        let subnets = subnet("private-a", "10.0.1.0/24", "int0", Some("private"), "default")
+            + &subnet("public", "198.51.100.0/24", "ext0", None, "default");
+        Self { limits: limits.into(), subnets, ..Self::default() }
+    }
+
     /// How the data plane is loaded. The default room for sessions would take longer to allocate than most tests run.
     pub(super) fn load_options(&self) -> LoadOptions {
         const DEFAULT: u32 = 262_144;
-        let Config { max_sessions, max_fragmented_datagrams, idle_reset, .. } = self.config();
+        let Config { max_sessions, max_fragmented_datagrams, idle_reset, bursts, .. } = self.config();
         let max_sessions = if max_sessions == DEFAULT { 16_384 } else { max_sessions };
         let resets_at_expiry = idle_reset == IdleReset::AtExpiry;
-        LoadOptions { max_sessions, max_fragmented_datagrams, log_level: 0, resets_at_expiry }
+        LoadOptions {
+            max_sessions,
+            max_fragmented_datagrams,
+            log_level: 0,
+            bursts: bursts == Bursts::Always,
+            resets_at_expiry,
+        }
     }
 
     /// The configuration.

@@ -195,6 +195,7 @@ impl Rig {
     pub fn apply(&mut self, layout: &Layout) -> u32 {
         let plan = Plan::new(&layout.config(), &self.facts).expect("the layout fits the network");
         let generation = self.datapath.maps.apply(&plan).expect("the maps can be written");
+        self.datapath.set_bursts(&plan.bursts(&self.facts)).expect("LEADS and REACH can be written");
         if plan.counts_hosts() {
             self.datapath.recount().expect("the ageing program can be run");
         }
@@ -247,6 +248,16 @@ impl Rig {
     /// If the kernel refuses to run the program.
     pub fn send_on(&mut self, queue: u32, side: Side, frame: impl Into<Vec<u8>>) -> Outcome {
         self.send_from(Some(queue), side, frame.into())
+    }
+
+    /// Lets a frame arrive at the program that sends packets ahead.
+    ///
+    /// # Panics
+    /// If it was not loaded, which `bursts = "always"` of the layout does.
+    pub fn send_ahead(&mut self, side: Side, frame: impl Into<Vec<u8>>) -> Outcome {
+        let (frame, index) = (addressed(side, frame.into()), self.index(side.device()));
+        let (number, frame) = self.datapath.send_ahead(&frame, index).expect("the program can be run");
+        Outcome { verdict: Verdict::of_xdp(number), frame }
     }
 
     /// At XDP a frame always comes from a queue, by default the first; at TC it need not be known.

@@ -8,12 +8,18 @@ use etherparse::{EtherType, Ethernet2HeaderSlice, IpNumber, Ipv4HeaderSlice};
 /// ICMP types whose payload quotes another packet.
 const ICMP_ERRORS: [u8; 5] = [3, 4, 5, 11, 12];
 
-/// What is wrong with a frame, or `None`. Frames that are not IPv4 are never wrong.
+/// The ethertype of frames that natgw has sent ahead and not translated yet: never to be seen on a wire.
+const SENT_AHEAD: EtherType = EtherType(0x88b5);
+
+/// What is wrong with a frame, or `None`. Frames that are not IPv4 are never wrong, unless they were sent ahead.
 ///
 /// With `outside`, an internal source is wrong too, and so is an internal address in the packet an ICMP error quotes.
 #[must_use]
 pub fn fault(frame: &[u8], outside: bool) -> Option<String> {
     let ethernet = Ethernet2HeaderSlice::from_slice(frame).ok()?;
+    if ethernet.ether_type() == SENT_AHEAD {
+        return Some("sent ahead and not translated".to_owned());
+    }
     if ethernet.ether_type() != EtherType::IPV4 {
         return None;
     }
@@ -136,6 +142,13 @@ mod tests {
             broken[byte] ^= 0x01;
             assert!(fault(&broken, true).is_some(), "byte {byte}");
         }
+    }
+
+    #[test]
+    fn a_frame_that_was_sent_ahead_is_a_fault_on_any_wire() {
+        let mut frame = udp([203, 0, 113, 10]);
+        frame[12..14].copy_from_slice(&[0x88, 0xb5]);
+        assert!(fault(&frame, false).expect("a fault").contains("sent ahead"));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use std::{env, fs};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use nix::mount::{MsFlags, mount};
 use nix::sys::signal::Signal;
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
@@ -52,6 +52,10 @@ impl Natgw {
         let mut gateway = Self::absent(lab)?;
         gateway.write(&settings.to_toml())?;
         gateway.restart()?;
+        if settings.has_bursts(lab.plan()) {
+            let bursts = &gateway.json(&["status"])?["bursts"];
+            ensure!(bursts["on"] == true, "packets are not translated in bursts: {bursts}");
+        }
         Ok(gateway)
     }
 

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::net::Ipv4Addr;
 
-use crate::lab::{ELASTIC_IP, Plan, Uplink};
+use crate::lab::{Arms, ELASTIC_IP, Hook, Plan, Uplink};
 
 /// What scenarios vary in the configuration; [`Settings::to_toml`] gives the file.
 #[derive(Clone, Debug)]
@@ -11,6 +11,7 @@ pub struct Settings {
     internal: &'static str,
     external: &'static str,
     mode: &'static str,
+    bursts: Option<&'static str>,
     routed: bool,
     /// Idle timeouts in seconds, by the names of the configuration.
     pub timeouts: Vec<(&'static str, u64)>,
@@ -40,6 +41,7 @@ impl Settings {
             internal: plan.internal(),
             external: plan.external(),
             mode: plan.hook.mode(),
+            bursts: (plan.hook == Hook::Bursts).then_some("always"),
             routed: plan.uplink == Uplink::Routed,
             timeouts: Vec::new(),
             elastic_ips: vec![ELASTIC_IP],
@@ -51,6 +53,19 @@ impl Settings {
             gateway_fields: String::new(),
             appendix: String::new(),
         }
+    }
+
+    /// Says when packets are translated in bursts.
+    #[must_use]
+    pub fn bursts(mut self, when: &'static str) -> Self {
+        self.bursts = Some(when);
+        self
+    }
+
+    /// Whether packets must be translated in bursts from the start on.
+    #[must_use]
+    pub fn has_bursts(&self, plan: &Plan) -> bool {
+        self.bursts == Some("always") && plan.arms == Arms::Two
     }
 
     /// Sets an idle timeout, in seconds.
@@ -122,7 +137,8 @@ impl Settings {
     #[must_use]
     pub fn to_toml(&self) -> String {
         let drain = self.drain.map_or_else(String::new, |time| format!("drain = \"{time}\"\n"));
-        let gateway = format!("[gateway]\nmode = \"{}\"\n{drain}{}\n", self.mode, self.gateway);
+        let bursts = self.bursts.map_or_else(String::new, |when| format!("bursts = \"{when}\"\n"));
+        let gateway = format!("[gateway]\nmode = \"{}\"\n{drain}{bursts}{}\n", self.mode, self.gateway);
         [
             gateway,
             self.timeouts(),

@@ -89,6 +89,8 @@ pub struct Plan {
 pub enum Hook {
     /// XDP in the driver.
     Xdp,
+    /// The same, with packets translated in bursts however few sessions there are.
+    Bursts,
     /// XDP in the kernel's stack.
     XdpGeneric,
     /// TC ingress.
@@ -104,7 +106,7 @@ impl Hook {
     #[must_use]
     pub const fn mode(self) -> &'static str {
         match self {
-            Self::Xdp => "xdp",
+            Self::Xdp | Self::Bursts => "xdp",
             Self::XdpGeneric => "xdp-generic",
             Self::Tc | Self::Clsact => "tc",
             Self::Auto => "auto",

@@ -4,6 +4,7 @@
 mod age;
 mod allocate;
 mod block;
+mod burst;
 mod busy;
 mod choose;
 mod connection;
@@ -47,8 +48,8 @@ use natgw_tests::datapath::Hook;
 use nix::{sys::utsname::uname, unistd::Uid};
 
 /// Tests of frames that the TC hook never sees so, or that the kernel does not run its programs on: with a VLAN tag
-/// among their bytes, without a whole IP header, or in several buffers.
-const XDP_ONLY: [&str; 24] = [
+/// among their bytes, without a whole IP header, or in several buffers; and of what only XDP does.
+const XDP_ONLY: [&str; 28] = [
     "two_processors_that_open_sessions_at_once_never_share_an_endpoint",
     "a_session_is_opened_once_by_two_processors_that_carry_its_first_packets_at_once",
     "two_processors_that_open_the_same_sessions_count_each_once",
@@ -73,6 +74,10 @@ const XDP_ONLY: [&str; 24] = [
     "invariant_2_an_outside_packet_never_creates_state",
     "invariant_9_no_frame_makes_the_program_fail_or_a_refused_frame_change",
     "a_frame_that_ends_within_its_headers_is_too_short",
+    "plain_packets_are_sent_ahead_with_nothing_but_their_mark_changed",
+    "what_is_not_plain_is_translated_at_once",
+    "what_does_not_leave_where_nearly_all_do_is_translated_at_once",
+    "with_several_private_interfaces_what_comes_in_is_translated_at_once",
 ];
 
 /// Tests that choose how many bytes a frame's first buffer holds, which the kernel's `BPF_PROG_TEST_RUN` can since 6.18.
@@ -98,6 +103,7 @@ fn main() -> ExitCode {
         connection::trials(),
         expire::trials(),
         block::trials(),
+        burst::trials(),
         flow::trials(),
         forward::trials(),
         fragment::trials(),

@@ -44,6 +44,7 @@ fn processors(pins: &Pins) -> [Datapath; 2] {
         max_sessions: 0,
         max_fragmented_datagrams: 16_384,
         log_level: 0,
+        bursts: false,
         resets_at_expiry: false,
     };
     [0, 1].map(|_| Datapath::pinned(&options, pins).expect("the data plane loads"))

@@ -7,6 +7,7 @@ mod ageing;
 mod amended;
 mod baseline;
 mod bulk;
+mod bursts;
 mod clsact;
 mod connection;
 mod control;
@@ -48,12 +49,37 @@ impl Scenario {
         if !self.needs_natgw || self.plan.hook != Hook::Xdp {
             return vec![self];
         }
-        let plan = Plan { hook: Hook::Tc, ..self.plan };
-        let name = format!("{}_on_tc", self.name);
-        let on_tc = Self { name, plan, needs_natgw: self.needs_natgw, body: self.body };
-        vec![self, on_tc]
+        let in_bursts = IN_BURSTS.contains(&self.name.as_str()).then(|| self.at(Hook::Bursts, "in_bursts"));
+        let on_tc = self.at(Hook::Tc, "on_tc");
+        [self, on_tc].into_iter().chain(in_bursts).collect()
+    }
+
+    /// The same scenario at another hook, which its name ends with.
+    fn at(&self, hook: Hook, suffix: &str) -> Self {
+        let plan = Plan { hook, ..self.plan };
+        Self { name: format!("{}_{suffix}", self.name), plan, needs_natgw: self.needs_natgw, body: self.body }
     }
 }
+
+/// Scenarios that run with packets translated in bursts too: those in which packets take every way there is out of the
+/// program at the end of a burst, and those in which bursts begin and end.
+const IN_BURSTS: [&str; 15] = [
+    "a_private_host_fetches_a_page_and_the_web_server_sees_the_elastic_ip",
+    "a_traceroute_shows_the_gateway_and_the_router",
+    "a_syn_a_datagram_and_a_ping_from_outside_to_the_elastic_ip_get_nothing",
+    "the_gateway_tells_the_mtu_of_its_own_external_interface",
+    "a_host_that_goes_on_with_a_session_that_was_idle_too_long_is_reset",
+    "a_reload_under_load_loses_nothing",
+    "a_second_run_takes_over_the_pinned_state",
+    "a_second_run_takes_over_from_a_controller_that_still_runs",
+    "four_privileges_are_enough",
+    "detach_leaves_nothing_behind",
+    "invariant_1_no_internal_source_leaves_while_the_gateway_starts_reloads_and_detaches",
+    "invariant_1_no_internal_source_leaves_when_ports_are_exhausted",
+    "invariant_2_an_outside_packet_never_creates_state",
+    "invariant_5_a_controller_killed_under_load_and_started_again_costs_no_packet",
+    "invariant_8_everything_refused_is_counted_and_seen",
+];
 
 /// A list of scenarios, each `plan => function`, named after their functions.
 macro_rules! scenarios {
@@ -90,6 +116,7 @@ fn main() {
         fairness::scenarios(),
         fragments::scenarios(),
         bulk::scenarios(),
+        bursts::scenarios(),
         offloads::scenarios(),
         clsact::scenarios(),
         connection::scenarios(),

@@ -4,7 +4,7 @@ use std::fmt::{self, Write};
 
 use nat_common::table::table_bytes;
 
-use crate::config::{Config, IdleReset, Nacl, NatGateway, Subnet, Target, Vpc};
+use crate::config::{Bursts, Config, IdleReset, Nacl, NatGateway, Subnet, Target, Vpc};
 
 /// Describes `config`: VPC, subnets, routes, NAT gateways, Elastic IPs, then NACLs and timeouts.
 pub(super) fn plan(config: &Config) -> String {
@@ -40,12 +40,17 @@ fn write(out: &mut String, config: &Config) -> fmt::Result {
     )?;
     writeln!(
         out,
-        "mode {}, room for {} sessions in {} MB, at most {} icmp errors per second and cpu{}; elastic ips drain for {} s\n",
+        "mode {}, room for {} sessions in {} MB, at most {} icmp errors per second and cpu{}{}; elastic ips drain for {} s\n",
         config.mode,
         config.max_sessions,
         table_bytes(config.max_sessions).div_ceil(1_000_000),
         config.icmp_errors_per_second,
         if config.same_queue { ", answers on the same queue" } else { "" },
+        match config.bursts {
+            Bursts::Auto => "",
+            Bursts::Always => ", always in bursts",
+            Bursts::Never => ", never in bursts",
+        },
         config.drain
     )
 }

@@ -1,7 +1,7 @@
 use std::path::Path;
 
 use super::*;
-use crate::config::{Fragments, IcmpMatch, IdleReset, Protocol};
+use crate::config::{Bursts, Fragments, IcmpMatch, IdleReset, Protocol};
 
 fn read(text: &str) -> Config {
     Config::from_toml(text, Path::new("gw.toml")).unwrap()
@@ -261,6 +261,14 @@ fn fragments_are_translated_unless_aws_is_to_be_followed() {
             .contains("max_fragmented_datagrams 63 is out of range; write 64 to 1048576")
     );
     assert!(refusal("[gateway]\nfragments = \"drop\"\n").contains("aws"));
+}
+
+#[test]
+fn packets_go_in_bursts_by_the_number_of_sessions_unless_told_otherwise() {
+    let of = |text: &str| read(&format!("[gateway]\n{text}\n")).bursts;
+    assert_eq!([of(""), of("bursts = \"auto\"")], [Bursts::Auto; 2]);
+    assert_eq!([of("bursts = \"always\""), of("bursts = \"never\"")], [Bursts::Always, Bursts::Never]);
+    assert!(refusal("[gateway]\nbursts = \"on\"\n").contains("always"));
 }
 
 #[test]
