@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use nat_common::{drop::DropReason, flow::Direction};
 
-use super::{packet::fix_ip_checksum, rig::Verdict, state::Change};
+use super::{hook::Verdict, packet::fix_ip_checksum, state::Change};
 
 /// Which identification a packet leaves with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,6 +8,7 @@ mod dump;
 mod events;
 mod expected;
 mod fragments;
+mod hook;
 mod layout;
 mod machine;
 mod network;
@@ -22,6 +23,7 @@ pub use expected::{
     Expected, divided, dropped, hairpin, held, inbound, local, outbound, refused, replied, stack,
 };
 pub use fragments::{fragment, fragments};
+pub use hook::{Hook, Verdict};
 pub use layout::Layout;
 pub use network::{
     ELASTIC_IP, EXTERNAL_ADDRESS, HOST, HOST_B, HOST_VLAN, INTERNAL_ADDRESS, INTERNAL_B_ADDRESS,
@@ -32,7 +34,7 @@ pub use packet::{
     Body, Packet, checksum, echo_reply, echo_request, fix_ip_checksum, icmp_error, tcp, timestamp_request,
     udp,
 };
-pub use rig::{Hook, Outcome, Rig, Verdict, addressed};
+pub use rig::{Outcome, Rig, addressed};
 pub use state::State;
 
 pub use nat_common::{drop::DropReason, flow::address};

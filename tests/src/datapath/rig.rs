@@ -1,6 +1,6 @@
 //! The rig: a loaded and configured data plane that is given one frame after another.
 
-use std::{cell::Cell, collections::HashMap, fmt::Write, net::Ipv4Addr};
+use std::{collections::HashMap, fmt::Write, net::Ipv4Addr};
 
 use nat_common::{
     clock::ticks_from_seconds,
@@ -17,75 +17,13 @@ use super::{
     dump,
     events::Events,
     expected::Expected,
+    hook::{Hook, Verdict},
     layout::Layout,
     machine::{read_facts, stay_on_this_cpu},
     network::{self, Network, Side},
     slow::Handed,
     state::State,
 };
-
-/// What the program says to the driver.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Verdict {
-    /// The program failed.
-    Aborted,
-    /// Refused.
-    Drop,
-    /// To the stack.
-    Pass,
-    /// Back out of the device it came from.
-    Tx,
-    /// Out of another device.
-    Redirect,
-}
-
-impl Verdict {
-    const fn of_xdp(number: u32) -> Self {
-        match number {
-            1 => Self::Drop,
-            2 => Self::Pass,
-            3 => Self::Tx,
-            4 => Self::Redirect,
-            _ => Self::Aborted,
-        }
-    }
-
-    const fn of_tc(number: u32) -> Self {
-        match number {
-            2 => Self::Drop,
-            7 => Self::Redirect,
-            // "Not mine": what follows at this hook, and then the stack.
-            u32::MAX => Self::Pass,
-            _ => Self::Aborted,
-        }
-    }
-
-    /// How the hook of this thread says it: TC has one verdict for all that leaves.
-    #[must_use]
-    pub fn at_this_hook(self) -> Self {
-        if self == Self::Tx && HOOK.get() == Hook::Tc { Self::Redirect } else { self }
-    }
-}
-
-/// The program that rigs run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Hook {
-    /// XDP's.
-    Xdp,
-    /// TC's.
-    Tc,
-}
-
-thread_local! {
-    static HOOK: Cell<Hook> = const { Cell::new(Hook::Xdp) };
-}
-
-impl Hook {
-    /// Has the rigs of this thread run the program of this hook.
-    pub fn take(self) {
-        HOOK.set(self);
-    }
-}
 
 /// What came of a frame.
 #[derive(Clone, Debug)]
@@ -269,7 +207,7 @@ impl Rig {
         };
         self.indexes.insert(name, index);
         let frame = addressed(side, frame);
-        let done = match (HOOK.get(), queue) {
+        let done = match (Hook::of_this_thread(), queue) {
             (Hook::Xdp, queue) => {
                 let linear = self.linear.min(frame.len());
                 self.datapath.translate_split(&frame, linear, index, queue.unwrap_or(0))
@@ -281,7 +219,11 @@ impl Rig {
             }
         };
         let (number, frame) = done.expect("the program can be run");
-        let verdict = if HOOK.get() == Hook::Xdp { Verdict::of_xdp(number) } else { Verdict::of_tc(number) };
+        let verdict = if Hook::of_this_thread() == Hook::Xdp {
+            Verdict::of_xdp(number)
+        } else {
+            Verdict::of_tc(number)
+        };
         Outcome { verdict, frame }
     }
 
@@ -404,7 +346,7 @@ impl Rig {
 /// The frame as the link would bring it: TC leaves alone what is addressed to another interface's MAC address, and tests
 /// of where a packet may arrive need not care.
 pub fn addressed(side: Side, mut frame: Vec<u8>) -> Vec<u8> {
-    if HOOK.get() == Hook::Tc && frame.first().is_some_and(|first| first & 1 == 0) {
+    if Hook::of_this_thread() == Hook::Tc && frame.first().is_some_and(|first| first & 1 == 0) {
         frame[..6].copy_from_slice(&side.mac());
     }
     frame
