@@ -9,7 +9,7 @@ use rtnetlink::{LinkUnspec, LinkVeth, RouteMessageBuilder, packet_route::neighbo
 
 use crate::{
     config::Config,
-    datapath::{Datapath, LoadOptions},
+    datapath::{Datapath, LoadOptions, Programs},
     host::{Host, HostFacts, enable_fib_lookup},
     plan::{self, Plan},
 };
@@ -47,6 +47,7 @@ impl Rig {
         let options = LoadOptions {
             max_sessions: sessions.max(1_024) * 2,
             max_fragmented_datagrams: 16_384,
+            programs: Programs::Xdp,
             bursts: false,
             log_level: 0,
             resets_at_expiry: false,

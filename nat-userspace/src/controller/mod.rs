@@ -24,7 +24,7 @@ use crate::{
     api::{Api, socket},
     cli::args::RunArgs,
     config::{Config, IdleReset},
-    datapath::{Applied, Datapath, LiveChanges, LoadOptions, Lock, Pins, milliseconds},
+    datapath::{Applied, Datapath, LiveChanges, LoadOptions, Lock, Pins, Programs, milliseconds},
     host::{Host, HostFacts, HostPorts, check_memory, enable_fib_lookup, preflight},
     plan::{self, Draining, Plan, SharedAddress},
 };
@@ -116,6 +116,7 @@ impl Controller {
             max_sessions: config.max_sessions,
             max_fragmented_datagrams: config.max_fragmented_datagrams,
             log_level: args.data_plane_log.level(),
+            programs: Programs::All,
             bursts: burst::are_possible(&config, facts),
             resets_at_expiry: config.idle_reset == IdleReset::AtExpiry,
         };

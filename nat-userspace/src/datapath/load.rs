@@ -38,6 +38,17 @@ const SK_BUFF_PRIORITY: usize = 32;
 const SK_BUFF: usize = SK_BUFF_IFINDEX + 4;
 const SK_BUFF_IFINDEX: usize = 40;
 
+/// Which of the translating programs to load. Each takes the kernel a fifth of a second to check.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Programs {
+    /// Those of both hooks.
+    All,
+    /// That of the XDP hook.
+    Xdp,
+    /// That of the TC hook.
+    Tc,
+}
+
 /// How to load the data plane.
 #[derive(Clone, Copy, Debug)]
 pub struct LoadOptions {
@@ -47,7 +58,9 @@ pub struct LoadOptions {
     pub max_fragmented_datagrams: u32,
     /// Rare events to log, as `aya_log::Level` numbers; 0: none, at no cost.
     pub log_level: u8,
-    /// Whether packets may be translated in bursts.
+    /// What packets shall be translated by.
+    pub programs: Programs,
+    /// Whether they may be translated in bursts.
     pub bursts: bool,
     /// Whether there shall be room for what resets at expiry need.
     pub resets_at_expiry: bool,
@@ -119,7 +132,12 @@ impl Datapath {
             }
         }
         let mut object = loader.load(OBJECT).map_err(|error| DatapathError::Setup(with_sources(&error)))?;
-        for program in [PROGRAM, TC, AGE] {
+        let needed: &[_] = match options.programs {
+            Programs::All => &[PROGRAM, TC, AGE],
+            Programs::Xdp => &[PROGRAM, AGE],
+            Programs::Tc => &[TC, AGE],
+        };
+        for &program in needed {
             let loaded = match program {
                 TC => tc(&mut object).load(),
                 _ => xdp(&mut object, program).load(),

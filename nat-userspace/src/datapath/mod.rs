@@ -35,7 +35,7 @@ pub use count::Count;
 pub use driver::Driver;
 pub use error::DatapathError;
 pub use hook::{Choice, Hook, TcAttach, choices, native_xdp_carries, tc_hook};
-pub use load::{Datapath, EventRing, LoadOptions};
+pub use load::{Datapath, EventRing, LoadOptions, Programs};
 pub use log::forward_log;
 pub use maps::Maps;
 pub use pins::{Lock, Pins};

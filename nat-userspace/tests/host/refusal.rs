@@ -8,7 +8,7 @@ use std::{
 
 use aya::maps::MapData;
 use nat_userspace::{
-    datapath::{Datapath, DatapathError, LoadOptions, Pins},
+    datapath::{Datapath, DatapathError, LoadOptions, Pins, Programs},
     host::preflight::ensure_bpffs,
 };
 use nix::{
@@ -82,6 +82,7 @@ fn load(pins: &Pins) -> (String, Result<(), DatapathError>) {
         max_sessions: 1_024,
         max_fragmented_datagrams: 64,
         log_level: 0,
+        programs: Programs::All,
         bursts: false,
         resets_at_expiry: false,
     };

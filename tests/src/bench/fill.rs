@@ -9,7 +9,7 @@ use std::{net::Ipv4Addr, path::PathBuf, sync::Barrier, thread, time::Duration};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use nat_common::clock::ticks_from_seconds;
-use nat_userspace::datapath::{Datapath, LoadOptions, Pins};
+use nat_userspace::datapath::{Datapath, LoadOptions, Pins, Programs};
 use nix::{
     sched::{CpuSet, sched_setaffinity},
     unistd::Pid,
@@ -85,6 +85,7 @@ impl Filling {
             max_sessions: 0,
             max_fragmented_datagrams: 16_384,
             log_level: 0,
+            programs: Programs::Xdp,
             bursts: false,
             resets_at_expiry: false,
         };

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use nat_common::rig::pattern;
-use nat_userspace::datapath::{Datapath, LoadOptions, Pins, Rig, map_memory};
+use nat_userspace::datapath::{Datapath, LoadOptions, Pins, Programs, Rig, map_memory};
 
 use crate::bench::cpu::Core;
 use crate::bench::gateway::{Gateway, Kind};
@@ -40,6 +40,7 @@ pub fn measure(rig: &mut Rig, core: &Core) -> Result<Figures> {
         max_sessions: 0,
         max_fragmented_datagrams: 16_384,
         log_level: 0,
+        programs: Programs::Xdp,
         bursts: false,
         resets_at_expiry: false,
     };

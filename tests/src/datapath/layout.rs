@@ -4,8 +4,10 @@ use std::path::Path;
 
 use nat_userspace::{
     config::{Bursts, Config, IdleReset},
-    datapath::LoadOptions,
+    datapath::{LoadOptions, Programs},
 };
+
+use super::hook::Hook;
 
 /// A configuration by its parts, each of them TOML. The standard one allows everything, and its Elastic IP has a
 /// single port, so that a test knows the translated packet before it is sent.
@@ -135,6 +137,10 @@ impl Layout {
             max_sessions,
             max_fragmented_datagrams,
             log_level: 0,
+            programs: match Hook::of_this_thread() {
+                Hook::Xdp => Programs::Xdp,
+                Hook::Tc => Programs::Tc,
+            },
             bursts: bursts == Bursts::Always,
             resets_at_expiry,
         }

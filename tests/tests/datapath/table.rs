@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, path::PathBuf, sync::Barrier, thread};
 
-use nat_userspace::datapath::{Datapath, LoadOptions, Pins};
+use nat_userspace::datapath::{Datapath, LoadOptions, Pins, Programs};
 use natgw_tests::datapath::{Side::Internal, *};
 use nix::{
     sched::{CpuSet, sched_setaffinity},
@@ -44,6 +44,7 @@ fn processors(pins: &Pins) -> [Datapath; 2] {
         max_sessions: 0,
         max_fragmented_datagrams: 16_384,
         log_level: 0,
+        programs: Programs::Xdp,
         bursts: false,
         resets_at_expiry: false,
     };
