@@ -1,5 +1,5 @@
 //! `SLOW`: packets that the data plane leaves to the controller: fragments that come before their first one, and packets
-//! that are too big for the next link and may be fragmented.
+//! that are too big for the next link and may be fragmented; and frames that are ready, but cannot leave where they are.
 
 use bytemuck::{Pod, Zeroable};
 
@@ -49,7 +49,7 @@ pub const MAX_BYTES: usize = 16_384;
 pub struct Packet {
     /// What is known of it.
     pub head: Head,
-    /// The IP packet, as it came.
+    /// The IP packet as it came, or the frame as it is to leave.
     pub bytes: [u8; MAX_BYTES],
 }
 

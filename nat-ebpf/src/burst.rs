@@ -22,6 +22,8 @@ use crate::{
 /// Bytes of the headers that say which flow a packet belongs to.
 const HEADERS: usize = header::ETHERNET + header::IPV4 + 4;
 const ETHERTYPE: usize = header::ETHERNET - 2;
+/// The bit of a MAC address that stands for a group of hosts.
+const GROUP: u8 = 1;
 /// Version 4 and no options.
 const PLAIN: u8 = 0x45;
 
@@ -67,7 +69,9 @@ pub fn ahead<P: Packet>(packet: &P) -> Option<u32> {
 fn key<P: Packet>(packet: &P, frame: Place, lead: &Lead) -> Option<FlowKey4> {
     let ip: Ipv4Words = frame.get(header::ETHERNET);
     let length = ip.total_length();
-    let plain = frame.get::<u16>(ETHERTYPE) == ethertype::IPV4
+    // The host has a part in what is for groups, whatever the address says.
+    let plain = frame.get::<u8>(0) & GROUP == 0
+        && frame.get::<u16>(ETHERTYPE) == ethertype::IPV4
         && ip.version_and_length() == PLAIN
         && !ip.is_fragment()
         && ip.ttl() > 1

@@ -1,7 +1,8 @@
 //! natgw's data plane.
 //!
-//! `natgw` translates every packet at the XDP hook, `natgw_tc` at the TC hook, by the same pipeline; `natgw_age` ends idle sessions when the controller runs it. The programs live
-//! in one object so that they share their maps.
+//! `natgw` translates every packet at the XDP hook, `natgw_tc` at the TC hook, by the same pipeline; with many sessions
+//! `natgw_ahead` and `natgw_burst` take the place of the former. `natgw_age` ends idle sessions when the controller runs it.
+//! The programs live in one object so that they share their maps.
 #![no_std]
 #![no_main]
 #![feature(asm_experimental_arch)]
@@ -126,7 +127,7 @@ pub fn natgw_burst(context: XdpContext) -> u32 {
             slow::send_on(&packet, device);
             xdp_action::XDP_DROP
         }
-        // Nothing for the stack was sent ahead.
+        // What is for the stack is not sent ahead.
         Verdict::Stack | Verdict::Drop => xdp_action::XDP_DROP,
     }
 }

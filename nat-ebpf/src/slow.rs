@@ -1,5 +1,6 @@
 //! Packets that the controller sends on: fragments that come before their first one, and packets that are too big for the
-//! next link and may be fragmented. They are copied as they came, and leave the driver's view.
+//! next link and may be fragmented. They are copied as they came, and leave the driver's view. So do frames of bursts that are
+//! ready, but cannot leave where all others of the burst do.
 
 use nat_common::{
     drop::DropReason,
@@ -12,7 +13,7 @@ use crate::{
     clock,
     flow::Rewrite,
     header::field,
-    maps::{ALLOWANCE, HELD_ALLOWANCE, SLOW, SLOW_SCRATCH},
+    maps::{ALLOWANCE, GENERATION, HELD_ALLOWANCE, SLOW, SLOW_SCRATCH},
     packet::Packet,
     parse::Parsed,
     pipeline,
@@ -67,7 +68,8 @@ pub fn send_on<P: Packet>(packet: &P, device: u32) {
     // SAFETY: the entry is this CPU's own.
     let scratch = unsafe { &mut *scratch };
     let hop = Hop { device, ..Hop::default() };
-    scratch.head = Head { hop, flags: Head::FRAME, length: length as u16, ..Head::default() };
+    let generation = GENERATION.get(0).copied().unwrap_or_default();
+    scratch.head = Head { hop, flags: Head::FRAME, length: length as u16, generation, ..Head::default() };
     if packet.copy_all(0, &mut scratch.bytes, length) {
         output(scratch, length);
     }

@@ -70,7 +70,7 @@ impl Controller {
         let desired = self.desired();
         let plan = plan_for(&self.args, &desired, &facts);
         if plan.as_ref().map_or(true, |plan| self.bursts_change(plan, &facts)) {
-            self.end_bursts();
+            self.suspend_bursts();
         }
         self.datapath.maps.set_locals(&plan::locals(&facts))?;
         let plan = plan?;

@@ -23,9 +23,14 @@ pub(super) struct Bursts {
     unable: Option<&'static str>,
     /// Bytes of a processor's own cache.
     cache: u64,
-    /// Why they have failed: they are left alone until the next configuration.
+    /// Why they are left alone until the next configuration: they have failed, or nobody knows what may be sent ahead.
     failed: Option<String>,
+    /// Whether they have been on until now, and merely pause for a change.
+    pausing: bool,
 }
+
+/// Why there are no bursts on a host that the configuration does not fit any more.
+const UNKNOWN: &str = "the host has changed, and the configuration does not fit it";
 
 /// Sessions from which on, and below which no longer, a processor's cache is too small for the flows of one direction.
 fn limits(cache: u64) -> (u64, u64) {
@@ -91,6 +96,7 @@ impl Controller {
             },
             cache: cache_bytes(),
             failed: None,
+            pausing: self.bursts.pausing || self.applied.bursts.on,
         };
         if self.applied.bursts.on {
             // The controller before has left them on, and the programs were replaced since.
@@ -102,8 +108,16 @@ impl Controller {
     /// The same where the host has changed, and the configuration has not.
     pub(super) fn plan_bursts_again(&mut self, facts: &HostFacts) {
         if !self.applied.bursts.on {
+            let failed = self.bursts.failed.take().filter(|why| why != UNKNOWN);
             self.plan_bursts(facts);
+            self.bursts.failed = failed;
         }
+    }
+
+    /// Ends bursts because the host has changed, until it is known again what may be sent ahead.
+    pub(super) fn suspend_bursts(&mut self) {
+        self.end_bursts();
+        self.bursts.failed = Some(UNKNOWN.to_owned());
     }
 
     /// Whether what may be sent ahead is something else by now.
@@ -113,9 +127,11 @@ impl Controller {
 
     /// Begins or ends bursts, as the sessions have become many or few.
     pub(super) fn keep_bursts(&mut self) {
-        let sessions = self.datapath.maps.session_count().unwrap_or_default();
+        let Ok(sessions) = self.datapath.maps.session_count() else { return };
         let before = self.applied.bursts.clone();
-        let mut state = self.bursts.judge(self.config.bursts, before.on, sessions);
+        let on = before.on || self.bursts.pausing;
+        let mut state = self.bursts.judge(self.config.bursts, on, sessions);
+        self.bursts.pausing = false;
         if state.on
             && !before.on
             && let Err(error) =
@@ -143,14 +159,17 @@ impl Controller {
         if self.applied.bursts.on && !self.bursts.devices.is_empty() {
             self.leave_bursts();
             self.applied.bursts.on = false;
+            self.bursts.pausing = true;
         }
     }
 
     /// The same where no controller follows: it would have to send what cannot leave where everything else does.
     pub(super) fn end_bursts_with_controller(&mut self) {
-        self.end_bursts();
-        self.applied.bursts.why = "no controller keeps them".to_owned();
-        tell(self.datapath.maps.set_applied(&self.applied));
+        if self.applied.bursts.on {
+            self.end_bursts();
+            self.applied.bursts.why = "no controller keeps them".to_owned();
+            tell(self.datapath.maps.set_applied(&self.applied));
+        }
     }
 
     fn leave_bursts(&mut self) {

@@ -267,7 +267,7 @@ impl Datapath {
 }
 
 /// Why there are no bursts where nobody has asked for what they need.
-const NO_BURSTS: &str = "they can begin at the next start, as this one was in another mode";
+const NO_BURSTS: &str = "they were not possible at this start; they can begin at the next";
 
 /// Loads what bursts need. A gateway does its work without.
 fn load_bursts(object: &mut Ebpf) -> Result<BurstMaps, &'static str> {
@@ -337,7 +337,8 @@ fn pinned_applied(path: &Path) -> Result<MapData, DatapathError> {
     Ok(applied)
 }
 
-/// The maps of the object that are pinned; the scratch buffers, the logs and what resets at expiry need belong to one load.
+/// The maps of the object that are pinned; the scratch buffers, the logs and what bursts and resets at
+/// expiry need belong to one load.
 const PINNED: [&str; 39] = [
     table::NAME,
     "GENERATION",

@@ -33,16 +33,20 @@ impl Plan {
     pub fn bursts(&self, facts: &HostFacts) -> Bursts {
         let mut bursts = Bursts::default();
         let (internal, external) = (self.only(|role| role.zone != 0), self.only(Role::is_external));
+        // What was sent ahead to a device that is down would be lost, and nobody told.
+        let is_up = |role: &Role| facts.interface_at(role.device).is_some_and(|device| device.up);
         let follows_queues = self.same_queue.values().any(|found| !found.protocols.is_empty());
         match external {
             _ if follows_queues => bursts.refuse("outbound", "same_queue asks which queue they come in on"),
             None => bursts.refuse("outbound", NOT_ONE_EXTERNAL),
+            Some((_, to)) if !is_up(to) => bursts.refuse("outbound", DOWN),
             Some((_, to)) => {
                 let sources = self.interfaces.iter().filter(|(_, role)| is_plain(role) && role.zone != 0);
                 bursts.leads.extend(sources.map(|(index, role)| (*index, lead(role, role.zone, to.device))));
             }
         }
         match (internal, external) {
+            (Some((_, to)), _) if !is_up(to) => bursts.refuse("inbound", DOWN),
             (Some((_, to)), Some((index, role))) => {
                 bursts.leads.insert(index, lead(role, OUTSIDE, to.device));
             }
@@ -83,6 +87,8 @@ impl Plan {
 }
 
 const NOT_ONE_EXTERNAL: &str = "there is not one external interface, without a tag and for the outside alone";
+
+const DOWN: &str = "the interface that they leave by is down";
 
 /// Where nobody is: this network, loopback, multicast and what is reserved.
 const NO_HOSTS: [Ipv4Net; 3] = [

@@ -60,6 +60,10 @@ impl<S: Send> Slow<S> {
 
     /// Takes a packet from the data plane.
     pub fn take(&mut self, head: &Head, bytes: &[u8], records: &impl Records, now: Instant) {
+        // What was left to an earlier controller, or judged under another configuration, comes too late.
+        if head.generation != records.generation() {
+            return self.fail();
+        }
         if head.flags & Head::FRAME != 0 {
             if self.socket.send(head.hop.ifindex(), bytes).is_err() {
                 self.fail();
@@ -68,10 +72,6 @@ impl<S: Send> Slow<S> {
         }
         let identification = packet::identification_of(bytes);
         let Some(identification) = identification else { return self.fail() };
-        // What was left to an earlier controller, or judged under another configuration, comes too late.
-        if head.generation != records.generation() {
-            return self.fail();
-        }
         if head.mtu != Head::HELD {
             let rewrite = Rewrite {
                 direction: head.key.direction(),

@@ -357,6 +357,7 @@ fn a_frame_that_is_ready_leaves_as_it_is() {
     let ready = |device| Head {
         flags: Head::FRAME,
         length: 60,
+        generation: 4,
         hop: Hop { device, ..Hop::default() },
         ..Head::default()
     };
@@ -364,7 +365,10 @@ fn a_frame_that_is_ready_leaves_as_it_is() {
     assert_eq!(*device.0.borrow(), [(7, frame.clone())]);
     assert_eq!(slow.counts(), Counts::default());
     slow.take(&ready(8), &frame, &Passed(None), Instant::now());
-    assert_eq!(slow.counts(), Counts { failed: 1, ..Counts::default() });
+    let stale = Head { generation: 3, ..ready(7) };
+    slow.take(&stale, &frame, &Passed(None), Instant::now());
+    assert_eq!(slow.counts(), Counts { failed: 2, ..Counts::default() });
+    assert_eq!(device.0.borrow().len(), 1, "what was judged under another configuration is not sent");
 }
 
 #[test]

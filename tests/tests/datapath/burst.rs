@@ -60,7 +60,7 @@ fn what_is_not_plain_is_translated_at_once() {
     let mut rig = one_subnet();
     // The answer to one that has expired would else have another identification each time.
     let plain = || udp(HOST, 5_000, REMOTE, 53).with(|packet| packet.ip.dont_fragment = true);
-    let frames: [(&str, Vec<u8>); 8] = [
+    let frames: [(&str, Vec<u8>); 9] = [
         ("a ping", echo_request(HOST, 9, REMOTE).frame()),
         ("an expiring packet", plain().ttl(1).frame()),
         ("a first fragment", plain().with(|packet| packet.ip.more_fragments = true).frame()),
@@ -68,6 +68,11 @@ fn what_is_not_plain_is_translated_at_once() {
         ("a tag", plain().with(|packet| packet.tag = Some(100)).frame()),
         ("more than the MTU", plain().payload(&[0; 1_473]).frame()),
         ("less than its length", plain().frame()[..40].to_vec()),
+        ("to a group of hosts", {
+            let mut frame = addressed(Internal, plain().frame());
+            frame[0] |= 1;
+            frame
+        }),
         ("another ethertype", {
             let mut frame = plain().frame();
             frame[12..14].copy_from_slice(&[0x88, 0xb6]);

@@ -21,6 +21,7 @@ pub fn scenarios() -> Vec<Scenario> {
         plan => what_is_for_the_host_is_not_sent_ahead,
         plan => beginning_and_ending_bursts_under_load_loses_nothing,
         plan => an_address_that_the_host_gets_is_not_sent_ahead_any_more,
+        plan => nothing_is_sent_ahead_to_an_interface_that_is_down,
         plan => bursts_begin_with_many_sessions_and_end_with_few,
         plan => without_a_controller_packets_are_translated_one_by_one,
         Plan { hook: Hook::Bursts, ..Plan::one_armed() } => on_one_interface_there_are_no_bursts_and_status_says_why,
@@ -115,6 +116,21 @@ fn an_address_that_the_host_gets_is_not_sent_ahead_any_more(lab: &Lab) -> Result
     connect(&lab.host(Node::H1), ([192, 0, 77, 1].into(), 8_000), LIMIT).context("to the new address")?;
     ensure!(sent_ahead(&gateway)? == before, "the host's own packets were sent ahead");
     check::udp(lab)?;
+    gateway.detach()
+}
+
+fn nothing_is_sent_ahead_to_an_interface_that_is_down(lab: &Lab) -> Result<()> {
+    let gateway = start(lab)?;
+    let (host, device) = (lab.host(Node::Gateway), lab.plan().external());
+    for (state, is_down) in [("down", true), ("up", false)] {
+        host.run(&["ip", "link", "set", "dev", device, state])?;
+        let begin = Instant::now();
+        while bursts(&gateway)?.1.contains("is down") != is_down {
+            ensure!(begin.elapsed() < LIMIT, "{device} is {state}, and status says {:?}", bursts(&gateway)?);
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+    ensure!(bursts(&gateway)?.0, "bursts have not begun again");
     gateway.detach()
 }
 

@@ -4,7 +4,14 @@ use super::*;
 
 fn able() -> Bursts {
     let plan = plan::Bursts { leads: [(2, Lead::default())].into(), ..plan::Bursts::default() };
-    Bursts { plan, devices: [(2, "eth0".to_owned())].into(), unable: None, cache: 2 << 20, failed: None }
+    Bursts {
+        plan,
+        devices: [(2, "eth0".to_owned())].into(),
+        unable: None,
+        cache: 2 << 20,
+        failed: None,
+        pausing: false,
+    }
 }
 
 fn is_on(bursts: &Bursts, wish: config::Bursts, on: bool, sessions: u64) -> bool {

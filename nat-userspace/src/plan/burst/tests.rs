@@ -120,6 +120,18 @@ fn with_two_internal_interfaces_what_comes_in_is_translated_one_by_one() {
 }
 
 #[test]
+fn nothing_is_sent_ahead_to_an_interface_that_is_down() {
+    let mut facts = facts();
+    facts.interfaces[0].up = false;
+    let bursts = bursts_of(ONE, "203.0.113.10", "", &facts);
+    assert_eq!(bursts.leads.keys().copied().collect::<Vec<_>>(), [2]);
+    assert_eq!(
+        bursts.why_not,
+        ["outbound packets are translated one by one: the interface that they leave by is down"]
+    );
+}
+
+#[test]
 fn on_one_interface_for_both_sides_nothing_is_sent_ahead() {
     let bursts = bursts_of(&[("wan0", "10.0.0.0/24")], "203.0.113.10", "", &facts());
     assert!(bursts.leads.is_empty());
